@@ -273,7 +273,7 @@ fn columns_and_lists_are_read() {
     let slot = read[0].event.credential.clone().expect("a slot");
     assert_eq!((slot.value.as_str(), slot.scope.as_deref()), ("12345", Some("nuki-1A2B")));
     for (kind, scope) in
-        [("card", None), ("slot", Some("locks/back")), ("user", Some("locks")), ("name", Some("locks"))]
+        [("card", None), ("device", None), ("slot", Some("locks/back")), ("user", Some("locks")), ("name", Some("locks"))]
     {
         let read = mapping(&format!(
             r#"
