@@ -26,6 +26,7 @@ mod stalls;
 mod standby;
 mod startup;
 mod supervisor;
+mod sync;
 mod systemd;
 mod version_watch;
 
@@ -153,6 +154,7 @@ impl Supervisor {
                 notify(&[NotifyState::Ready]);
             }
         }
+        self.start_sync(store);
         self.wait_for_end(requests).await
     }
 

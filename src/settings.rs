@@ -41,7 +41,7 @@ use secrets::Secrets;
 pub use secrets::{StoredCredentials, UNIT_CREDENTIALS};
 pub use sections::{
     Api, Database, DatabaseTls, Kiosks, LeaseSettings, ListenAddress, Mqtt, Retention, ServerTls, Settings,
-    SpoolSettings, Tls, TlsMode, WebOrigin,
+    SpoolSettings, SyncLogin, SyncSettings, Tls, TlsMode, WebOrigin,
 };
 pub use summary::summary;
 use zones::Zones;

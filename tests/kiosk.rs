@@ -122,7 +122,10 @@ fn what_is_shown_is_decided(home: &Home, daemon: &Daemon) {
     );
     assert!(failed[0].ends_with("(at the kiosk)"), "{failed:?}");
     let explained = home.ask(&["explain", PHONE]);
-    assert!(explained.contains("door \"the kiosk\" (api/kiosk of api), out: device 3c:22:fb:00:00:02, read"), "{explained}");
+    assert!(
+        explained.contains("door \"the kiosk\" (api/kiosk of api), out: device 3c:22:fb:00:00:02, read"),
+        "{explained}"
+    );
     daemon.adds_up();
     assert!(!daemon.log().contains("4711"), "a PIN is never logged");
 }

@@ -127,9 +127,11 @@ fn the_shipped_file_shows_every_key_with_its_default() {
          [[source]]\nname = \"front\"\npreset = \"uhppoted\"\n\
          topics = [\"uhppoted/gateway/events\", \"uhppoted/gateway/events/live\"]\n\
          [[door]]\nmatch = \"405419896:4\"\nname = \"Main entrance\"\n\
-         [[capture]]\ninterface = \"eth1\"\nvlans = [10, 20]\nignore = [\"02:00:5e:00:00:01\", \"00:50:56:*\"]\n"
+         [[capture]]\ninterface = \"eth1\"\nvlans = [10, 20]\nignore = [\"02:00:5e:00:00:01\", \"00:50:56:*\"]\n\
+         [sync]\nurl = \"https://spaces.example\"\ntoken_file = \"sync-token\"\n"
     );
-    same(&Folder::new(everything).settings(&[]), &Folder::new(required).settings(&[]));
+    let with_token = |text: String| Folder::new(text).write("sync-token", "a secret").settings(&[]);
+    same(&with_token(everything), &with_token(required));
 }
 
 #[test]
@@ -139,9 +141,18 @@ fn the_shipped_file_shows_every_known_key() {
         everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
     shown.retain(|key| !key.starts_with('#'));
     // The fault for an unknown key lists all known keys.
-    for section in
-        ["[database]", "[spool]", "[site]", "[lease]", "[mqtt]", "[api]", "[retention]", "[[door]]", "[[capture]]"]
-    {
+    for section in [
+        "[database]",
+        "[spool]",
+        "[site]",
+        "[lease]",
+        "[mqtt]",
+        "[api]",
+        "[sync]",
+        "[retention]",
+        "[[door]]",
+        "[[capture]]",
+    ] {
         let faults = Folder::new(format!("{section}\nxxxxxxxxxx = 1\n")).faults(&[]);
         let known = faults.lines().find_map(|line| line.split_once("known: ")).expect("the known keys").1;
         for key in known.split(", ") {
@@ -322,6 +333,12 @@ const BROKEN: &[(&str, &str)] = &[
     (
         "an unknown parameter of a database",
         "[database]\nurl = \"postgres://u@db/x?options=-cx%3D1&connect_timeout=5\"\n",
+    ),
+    ("a sync without a login", "[sync]\nurl = \"https://u:hunter2@spaces.example\"\n"),
+    ("a sync over plain HTTP", "[sync]\nurl = \"http://spaces.example\"\nusername = \"u\"\n"),
+    (
+        "a sync with everything",
+        "[sync]\nurl = \"http://localhost/api\"\ntoken_file = \"x\"\nusername = \"u\"\nevery = \"0s\"\nca_file = \"x\"\ntoken = \"hunter2\"\n",
     ),
     ("a database without TLS", "[database]\nurl = \"postgres://u@db/x\"\ntls = \"off\"\n"),
     (

@@ -13,6 +13,7 @@ use super::{
     prepared::{Prepared, data_folder},
     retention,
     supervisor::{Running, SessionTokens, SitePhase, Supervisor},
+    sync::DirectorySync,
     systemd::{Reporter, StartUp},
     version_watch::{VersionWatch, known_macs},
 };
@@ -180,6 +181,18 @@ impl Supervisor {
         let turn = self.turns.watch(Part::Retention.name());
         self.parts.spawn(Part::Retention, async move {
             retention::run(business, policy, store, clock, turn, stop).await;
+            Ok(())
+        });
+    }
+
+    /// Starts reading the directory from the platform, if configured.
+    pub(super) fn start_sync(&mut self, store: &Store) {
+        let Some(settings) = self.settings.sync.clone() else { return };
+        let turn = self.turns.watch(Part::Sync.name());
+        let sync = DirectorySync::new(settings, store.clone(), self.clock.clone(), self.health.clone(), turn);
+        let stop = self.stop.rest.clone();
+        self.parts.spawn(Part::Sync, async move {
+            sync.run(stop).await;
             Ok(())
         });
     }

@@ -43,6 +43,8 @@ pub struct Settings {
     pub lease: Option<LeaseSettings>,
     /// `[api]`; absent if the API is switched off.
     pub api: Option<Api>,
+    /// `[sync]`; absent if the directory is not read from the platform.
+    pub sync: Option<SyncSettings>,
     /// `[retention]`.
     pub retention: Retention,
 }
@@ -234,6 +236,32 @@ pub(super) fn kiosk_doors() -> [Door; 2] {
         door(KIOSK_DOOR, DoorAction::CheckIn, DoorAction::CheckOut),
         door(KIOSK_TOGGLE, DoorAction::Toggle, DoorAction::Toggle),
     ]
+}
+
+/// `[sync]`: where the directory is read from.
+#[derive(Debug, Clone)]
+pub struct SyncSettings {
+    /// Host of `url`.
+    pub host: String,
+    /// Port of `url`; 80 or 443 if it has none.
+    pub port: u16,
+    /// How to sign in.
+    pub login: SyncLogin,
+    /// `every`: how often to ask for changes.
+    pub every: Duration,
+    /// Present for `https://`.
+    pub tls: Option<Tls>,
+    /// `protected_by`: what protects `http://` to another machine.
+    pub protected_by: Option<String>,
+}
+
+/// How to sign in at the platform.
+#[derive(Debug, Clone)]
+pub enum SyncLogin {
+    /// The content of `token_file`: a long-lived bearer token.
+    Token(SecretString),
+    /// `username`, and the content of `password_file`.
+    Password(String, SecretString),
 }
 
 /// `[retention]`; `None` means forever.

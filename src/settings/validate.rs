@@ -74,12 +74,26 @@ pub(super) fn validate(
         // First, because no pattern is meant for them.
         doors.splice(0..0, kiosk_doors());
     }
+    let sync = check.sync(written.sync);
     let retention = retention(written.retention);
     if !check.findings.is_empty() {
         return None;
     }
     let retention = retention?;
-    Some(Settings { zones, database: database?, spool, site, lease, mqtt, sources, doors, captures, api, retention })
+    Some(Settings {
+        zones,
+        database: database?,
+        spool,
+        site,
+        lease,
+        mqtt,
+        sources,
+        doors,
+        captures,
+        api,
+        sync,
+        retention,
+    })
 }
 
 fn retention(written: RetentionWritten) -> Option<Retention> {

@@ -23,7 +23,7 @@ use crate::{
         reader::{Given, SectionReader},
         report::{Finding, Span},
         sections::{ListenAddress, TlsMode, WebOrigin},
-        url::{BrokerUrl, DatabaseUrl, broker_url, database_url, web_origin},
+        url::{BrokerUrl, DatabaseUrl, PlatformUrl, broker_url, database_url, platform_url, web_origin},
         value::{
             amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern, network,
             path, relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
@@ -68,6 +68,7 @@ sections! {
     lease: LeaseWritten,
     mqtt: MqttWritten,
     api: ApiWritten,
+    sync: SyncWritten,
     retention: RetentionWritten,
 }
 
@@ -280,6 +281,34 @@ impl ApiWritten {
             failed_checkin_writes: table.take("failed_checkin_writes", boolean),
             kiosk_checkins: table.take("kiosk_checkins", boolean),
             kiosk_addresses: table.take("kiosk_addresses", |value| list(value, network)),
+        };
+        table.close();
+        read
+    }
+}
+
+/// `[sync]`.
+#[derive(Debug, Default)]
+pub(super) struct SyncWritten {
+    pub(super) url: Given<PlatformUrl>,
+    pub(super) token_file: Given<PathBuf>,
+    pub(super) username: Given<String>,
+    pub(super) password_file: Given<PathBuf>,
+    pub(super) every: Given<Duration>,
+    pub(super) ca_file: Given<PathBuf>,
+    pub(super) protected_by: Given<String>,
+}
+
+impl SyncWritten {
+    fn read(mut table: SectionReader<'_>) -> Self {
+        let read = Self {
+            url: table.take("url", platform_url),
+            token_file: table.take("token_file", path),
+            username: table.take("username", text),
+            password_file: table.take("password_file", path),
+            every: table.take("every", span),
+            ca_file: table.take("ca_file", path),
+            protected_by: table.take("protected_by", text),
         };
         table.close();
         read
