@@ -23,6 +23,7 @@ mod failure_change;
 mod fault;
 mod gate;
 mod hash_turns;
+mod jwt;
 mod health;
 mod kiosk;
 mod list;
@@ -58,6 +59,7 @@ use axum::{
     Extension, Router, middleware,
     routing::{get, post},
 };
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{
         Mutex,
@@ -78,7 +80,7 @@ use crate::{
     directory::entity::EntityKind,
     metrics::Metrics,
     pipeline::ApiRequest,
-    settings::{Api, WebOrigin},
+    settings::{Api, JwtSettings, WebOrigin},
     store::Store,
 };
 use connection::ConnectionEnds;
@@ -118,6 +120,7 @@ pub struct ApiState {
     writes_failures: bool,
     /// The kiosks that are served, if any are.
     kiosks: Option<Arc<kiosk::KioskGuard>>,
+    jwt: Option<jwt::JwtCheck>,
 }
 
 impl ApiState {
@@ -141,6 +144,7 @@ impl ApiState {
             requests: RequestSlot::default(),
             writes_failures: false,
             kiosks: None,
+            jwt: None,
         }
     }
 
@@ -168,6 +172,15 @@ impl ApiState {
     pub fn with_settings(self, settings: &Api) -> Self {
         let kiosks = settings.kiosks.clone().map(|kiosks| Arc::new(kiosk::KioskGuard::new(kiosks)));
         Self { writes_failures: settings.failed_checkin_writes, kiosks, ..self }.for_pages_of(&settings.cors_origins)
+    }
+
+    /// The same, also for tokens of an identity provider.
+    #[must_use]
+    pub fn with_identity_provider(mut self, settings: Option<&JwtSettings>) -> Self {
+        let check =
+            |settings: &JwtSettings| jwt::JwtCheck::new(settings.clone(), self.clock.clone(), self.health.clone());
+        self.jwt = settings.map(check);
+        self
     }
 
     /// The database.
@@ -259,6 +272,9 @@ pub async fn serve(listener: impl Into<ApiListener>, state: ApiState, stop: Canc
         open.spawn(certificate.follow(stop.clone()));
         acceptor
     });
+    if let Some(jwt) = state.jwt.clone() {
+        open.spawn(stop.clone().run_until_cancelled_owned(jwt.prepare()).map(drop));
+    }
     tracing::info!(tls = tls.is_some(), %address, "the API is listening");
     let routes = routes(state.clone());
     let metrics = state.metrics.clone();

@@ -33,6 +33,7 @@ mod lifecycle;
 mod operate;
 mod import;
 mod sync;
+mod jwt;
 mod faults;
 mod spool;
 mod refusals;

@@ -116,7 +116,7 @@ fn the_shipped_file_shows_every_key_with_its_default() {
     let everything: String = shipped_with_everything()
         .lines()
         .filter(|line| {
-            !["password_file", "cert_file", "key_file", "ca_file", "username", "tls", "protected_by"]
+            !["password_file", "cert_file", "key_file", "ca_file", "username", "tls", "protected_by", "jwks_file"]
                 .iter()
                 .any(|key| line.starts_with(key))
         })
@@ -126,6 +126,9 @@ fn the_shipped_file_shows_every_key_with_its_default() {
          [mqtt]\nurl = \"mqtts://broker.example\"\nclient_id = \"checkind-hub-one\"\n\
          [[source]]\nname = \"front\"\npreset = \"uhppoted\"\n\
          topics = [\"uhppoted/gateway/events\", \"uhppoted/gateway/events/live\"]\n\
+         [jwt]\nissuer = \"https://login.example\"\naudience = \"checkind\"\n\
+         jwks_url = \"https://login.example/keys\"\nbusinesses_claim = \"businesses\"\n\
+         roles = [\"front-desk = Checkin-List\", \"managers = admin\"]\n\
          [[door]]\nmatch = \"405419896:4\"\nname = \"Main entrance\"\n\
          [[capture]]\ninterface = \"eth1\"\nvlans = [10, 20]\nignore = [\"02:00:5e:00:00:01\", \"00:50:56:*\"]\n\
          [sync]\nurl = \"https://spaces.example\"\ntoken_file = \"sync-token\"\n"
@@ -149,6 +152,7 @@ fn the_shipped_file_shows_every_known_key() {
         "[mqtt]",
         "[api]",
         "[sync]",
+        "[jwt]",
         "[retention]",
         "[[door]]",
         "[[capture]]",
@@ -363,6 +367,12 @@ const BROKEN: &[(&str, &str)] = &[
         "[api]\nlisten = \"unix:/run/api.sock\"\ntls_cert_file = \"nowhere.pem\"\ntls_key_file = \"nowhere.key\"\n",
     ),
     ("a socket without a place", "[api]\nlisten = \"unix:api.sock\"\n"),
+    ("a provider without anything", "[jwt]\n"),
+    (
+        "a provider",
+        "[jwt]\nissuer = \"i\"\naudience = \"a\"\njwks_url = \"http://login.example/keys\"\njwks_file = \"nowhere.json\"\n\
+         roles = [\"managers\", \"= admin\", \"desk = Checkin-Fly\", 7]\n",
+    ),
     (
         "pages",
         "[api]\ncors_origins = [\"*\", \"null\", \"kiosk.example\", \"https://kiosk.example/\", \"https://Kiosk.example\", \

@@ -174,6 +174,7 @@ impl Supervisor {
         self.settings.spool = old.spool;
         self.settings.lease = old.lease;
         self.settings.api = old.api;
+        self.settings.jwt = old.jwt;
         self.settings.captures = old.captures;
         self.settings.sync = old.sync;
         self.settings.retention = old.retention;

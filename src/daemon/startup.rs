@@ -61,7 +61,8 @@ impl Supervisor {
         let store_slot = StoreSlot::default();
         let mut state =
             ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
-                .with_requests(self.api_requests.clone());
+                .with_requests(self.api_requests.clone())
+                .with_identity_provider(self.settings.jwt.as_deref());
         if let Some(settings) = &self.settings.api {
             state = state.with_settings(settings);
         }

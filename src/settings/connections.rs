@@ -17,11 +17,12 @@ use crate::{
         report::Span,
         secrets::PemKind,
         sections::{
-            Api, Database, DatabaseTls, Kiosks, ListenAddress, Mqtt, ServerTls, SyncLogin, SyncSettings, Tls, TlsMode,
+            Api, Database, DatabaseTls, JwtSettings, KeysPlace, Kiosks, ListenAddress, Mqtt, ServerTls, SyncLogin,
+            SyncSettings, Tls, TlsMode,
         },
         url::{BrokerUrl, DatabaseUrl, PlatformUrl},
         validate::Check,
-        written::{ApiWritten, DatabaseWritten, MqttWritten, SyncWritten},
+        written::{ApiWritten, DatabaseWritten, JwtWritten, MqttWritten, SyncWritten},
     },
 };
 
@@ -256,6 +257,42 @@ impl Check<'_> {
             self.warn(place, "kiosk_addresses", "is never used without kiosk_checkins = true");
         }
         is_on.then(|| Kiosks { addresses: addresses.good().unwrap_or_default() })
+    }
+
+    /// `[jwt]`. `is_off` says whether the API is switched off.
+    pub(super) fn jwt(&mut self, written: JwtWritten, is_off: bool) -> Option<JwtSettings> {
+        let place = self.headers.get("jwt").copied()?;
+        let JwtWritten { issuer, audience, jwks_file, jwks_url, name_claim, roles_claim, roles, businesses_claim } =
+            written;
+        if is_off {
+            self.warn(place, "jwt", "is never used: the API is off");
+        }
+        let issuer = self.required(place, "[jwt]", "issuer", issuer);
+        let audience = self.required(place, "[jwt]", "audience", audience);
+        if jwks_file.is_absent() && jwks_url.is_absent() {
+            self.missing(place, "[jwt]", "has no jwks_url and no jwks_file, the keys of the identity provider");
+        }
+        if let (Some(second), false) = (jwks_file.place(), jwks_url.is_absent()) {
+            self.fault(second, "jwks_file", "is the second place of the keys; remove it or jwks_url");
+        }
+        if roles.is_absent() {
+            let message = "has no roles, so tokens allow nothing; write for example roles = [\"managers = admin\"]";
+            self.warn(place, "[jwt]", message);
+        }
+        let file = match jwks_file {
+            Given::Good(written, place) => self.read("jwks_file", &written, place).map(|file| file.path),
+            Given::Absent | Given::Faulty => None,
+        };
+        let keys = jwks_url.good().map(KeysPlace::Url).or(file.map(KeysPlace::File));
+        Some(JwtSettings {
+            issuer: issuer?,
+            audience: audience?,
+            keys: keys?,
+            name_claim: name_claim.good()?,
+            roles_claim: roles_claim.good()?,
+            roles: roles.good().unwrap_or_default(),
+            businesses_claim: businesses_claim.good(),
+        })
     }
 
     /// The files of the API's certificate.

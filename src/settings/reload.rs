@@ -28,6 +28,7 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
         ("retention", old.retention != new.retention),
         ("api.listen", listen(old) != listen(new)),
         ("api.tls_cert_file", certificate(old) != certificate(new)),
+        ("jwt", old.jwt != new.jwt),
         ("api.cors_origins", origins(old) != origins(new)),
         ("api.failed_checkin_writes", failed_writes(old) != failed_writes(new)),
         ("api.kiosk_checkins", kiosks(old) != kiosks(new)),

@@ -10,8 +10,10 @@ use std::{
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use url::Url;
 
 use crate::{
+    access::Role,
     mapping::Mapping,
     policy::{
         door::{Door, DoorAction, KIOSK_DOOR, KIOSK_TOGGLE},
@@ -45,6 +47,8 @@ pub struct Settings {
     pub api: Option<Api>,
     /// `[sync]`; absent if the directory is not read from the platform.
     pub sync: Option<SyncSettings>,
+    /// `[jwt]`; absent if only users of this program call the API.
+    pub jwt: Option<Box<JwtSettings>>,
     /// `[retention]`.
     pub retention: Retention,
 }
@@ -262,6 +266,52 @@ pub enum SyncLogin {
     Token(SecretString),
     /// `username`, and the content of `password_file`.
     Password(String, SecretString),
+}
+
+/// `[jwt]`: an identity provider whose tokens the API accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtSettings {
+    /// `issuer`: the claim `iss`.
+    pub issuer: String,
+    /// `audience`: one of the claim `aud`.
+    pub audience: String,
+    /// `jwks_file` or `jwks_url`.
+    pub keys: KeysPlace,
+    /// `name_claim`: where a token has the name of its user.
+    pub name_claim: String,
+    /// `roles_claim`: where a token has the roles of its user.
+    pub roles_claim: String,
+    /// `roles`: what each of those roles allows here.
+    pub roles: Vec<(String, MappedRight)>,
+    /// `businesses_claim`: where a token has the businesses of its user; without it, tokens are for all.
+    pub businesses_claim: Option<String>,
+}
+
+/// Where the public keys of the identity provider are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysPlace {
+    /// `jwks_file`.
+    File(PathBuf),
+    /// `jwks_url`.
+    Url(Url),
+}
+
+impl fmt::Display for KeysPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => fmt::Display::fmt(&path.display(), f),
+            Self::Url(url) => fmt::Display::fmt(url, f),
+        }
+    }
+}
+
+/// What a role of the identity provider allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappedRight {
+    /// Everything.
+    Administrator,
+    /// This.
+    Role(Role),
 }
 
 /// `[retention]`; `None` means forever.

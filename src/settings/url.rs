@@ -29,6 +29,23 @@ pub(super) fn web_origin(value: &Value) -> Result<WebOrigin, ValueFaults> {
     Ok(WebOrigin(origin))
 }
 
+/// Reads `jwt.jwks_url`.
+pub(super) fn keys_url(value: &Value) -> Result<url::Url, ValueFaults> {
+    const FORM: &str = "https://login.example/keys";
+    let text = string(value, "a URL in quotes, for example \"https://login.example/keys\"")?;
+    let url = url::Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    let Some(url) = url else {
+        return refused(format!("\"{}\" is not a URL; write for example \"{FORM}\"", short(text)));
+    };
+    if url.scheme() == "http" && !is_this_machine(url.host_str().unwrap_or_default()) {
+        return refused("lets anyone on the way answer with keys of their own; write \"https://…\", or use jwks_file");
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return refused_unseen(format!("has a user, a password or a \"#\"; write for example \"{FORM}\""));
+    }
+    Ok(url)
+}
+
 /// The parts of `database.url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DatabaseUrl {

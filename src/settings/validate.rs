@@ -69,12 +69,14 @@ pub(super) fn validate(
     let sources = check.sources(sources, site.as_ref());
     let mut doors = check.doors(doors);
     let captures = check.captures(captures);
+    let is_off = matches!(written.api.listen, Given::Good(None, _));
     let api = check.api(written.api);
     if api.as_ref().is_some_and(|api| api.kiosks.is_some()) {
         // First, because no pattern is meant for them.
         doors.splice(0..0, kiosk_doors());
     }
     let sync = check.sync(written.sync);
+    let jwt = check.jwt(written.jwt, is_off).map(Box::new);
     let retention = retention(written.retention);
     if !check.findings.is_empty() {
         return None;
@@ -92,6 +94,7 @@ pub(super) fn validate(
         captures,
         api,
         sync,
+        jwt,
         retention,
     })
 }
@@ -364,7 +367,7 @@ impl Check<'_> {
         Some(file.path)
     }
 
-    fn read(&mut self, key: &str, written: &Path, place: Span) -> Option<SecretFile> {
+    pub(super) fn read(&mut self, key: &str, written: &Path, place: Span) -> Option<SecretFile> {
         match self.secrets.read(written) {
             Ok(file) => Some(file),
             Err(message) => {

@@ -105,6 +105,8 @@ condition_kinds! {
     SyncFailing = "sync_failing", warns;
     /// The platform no longer lists more than a tenth of the people; they were not archived.
     SyncHeldBack = "sync_held_back", warns;
+    /// The keys of the identity provider cannot be read; those of before stay in force.
+    ProviderKeysUnavailable = "provider_keys_unavailable", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.
     Standby = "standby", warns;
 }
