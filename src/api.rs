@@ -26,10 +26,12 @@ mod hash_turns;
 mod jwt;
 mod health;
 mod kiosk;
+mod large_lists;
 mod list;
 mod listed_entity;
 mod listener;
 mod metrics_format;
+mod page_ends;
 mod path;
 mod places;
 mod query;
@@ -49,7 +51,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -62,7 +64,6 @@ use axum::{
 use futures_util::FutureExt as _;
 use tokio::{
     sync::{
-        Mutex,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -112,7 +113,7 @@ pub struct ApiState {
     /// When the settings with it were read.
     started: WallTime,
     /// Changes of the directory take turns, so they do not overtake each other.
-    directory_turn: Arc<Mutex<()>>,
+    directory_turn: Arc<tokio::sync::Mutex<()>>,
     origins: AllowedOrigins,
     token_uses: token_use::TokenUses,
     requests: RequestSlot,
@@ -121,6 +122,8 @@ pub struct ApiState {
     /// The kiosks that are served, if any are.
     kiosks: Option<Arc<kiosk::KioskGuard>>,
     jwt: Option<jwt::JwtCheck>,
+    large_lists: Arc<large_lists::LargeLists>,
+    page_ends: Arc<Mutex<page_ends::PageEnds>>,
 }
 
 impl ApiState {
@@ -145,6 +148,8 @@ impl ApiState {
             writes_failures: false,
             kiosks: None,
             jwt: None,
+            large_lists: Arc::default(),
+            page_ends: Arc::default(),
         }
     }
 
@@ -183,6 +188,10 @@ impl ApiState {
         self
     }
 
+    fn page_ends(&self) -> MutexGuard<'_, page_ends::PageEnds> {
+        self.page_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The database.
     ///
     /// # Errors
@@ -203,15 +212,15 @@ pub struct StoreSlot(Arc<OnceLock<Store>>);
 
 impl StoreSlot {
     /// The API reads from this store from now on. Only the first call has an effect.
-    pub fn fill(&self, store: Store) {
-        self.0.get_or_init(|| store);
+    pub fn fill(&self, store: &Store) {
+        self.0.get_or_init(|| store.serving());
     }
 }
 
 impl From<Store> for StoreSlot {
     fn from(store: Store) -> Self {
         let slot = Self::default();
-        slot.fill(store);
+        slot.fill(&store);
         slot
     }
 }
