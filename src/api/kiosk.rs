@@ -96,7 +96,7 @@ impl KioskGuard {
     }
 
     /// Counts an attempt as failed until it is decided.
-    fn begin(&self, shown: &Shown, caller: Caller, now: BootTime) -> Result<SignInAttempt, Problem> {
+    fn begin(&self, shown: &KioskBody, caller: Caller, now: BootTime) -> Result<SignInAttempt, Problem> {
         let user = match (&shown.credential, caller) {
             (KioskCredential::PinOfEmail { email, .. }, _) => Some(self.key(&email.to_lowercase())),
             // Programs on this machine are no address of their own, so they wait together.
@@ -134,7 +134,7 @@ impl KioskGuard {
 }
 
 /// What a kiosk sends.
-struct Shown {
+struct KioskBody {
     credential: KioskCredential,
     wish: KioskWish,
     is_dry_run: bool,
@@ -142,7 +142,7 @@ struct Shown {
     ignored: Vec<String>,
 }
 
-impl Shown {
+impl KioskBody {
     fn read(mut body: CommandBody) -> Result<Self, Vec<FieldFault>> {
         let mac = body.text("mac", LONGEST_CREDENTIAL).value();
         let card = body.text("accessCardId", LONGEST_CREDENTIAL).value();
@@ -212,10 +212,10 @@ pub(super) async fn check_in(
     let guard = api.kiosks.clone().ok_or(Problem::SwitchedOff(OFF))?;
     guard.permit(&api, &shown).await?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let asked = Shown::read(CommandBody::read(kind, &body)?)?;
+    let asked = KioskBody::read(CommandBody::read(kind, &body)?)?;
     let attempt = guard.begin(&asked, shown.caller, api.clock.now().boot)?;
     let (reply, answer) = oneshot::channel();
-    let Shown { credential, wish, is_dry_run, ignored } = asked;
+    let KioskBody { credential, wish, is_dry_run, ignored } = asked;
     let request = KioskRequest { shown: credential, wish, is_dry_run, reply };
     let answer = match api.requests.ask(ApiRequest::Kiosk(request), answer).await {
         Ok(answer) => answer,

@@ -78,7 +78,7 @@ impl Builder {
                 let pass = self.kind_of_pass(pass);
                 self.directory.time_passes.insert(pass.id, Arc::new(pass));
             }
-            Entity::Coworker(coworker) => self.add_coworker(coworker),
+            Entity::Coworker(coworker) => self.add_coworker(*coworker),
             Entity::CoworkerTimePass(pass) => self.add_held(&pass, basis_at),
         }
     }

@@ -37,7 +37,7 @@ pub enum Entity {
     /// `TimePasses`.
     TimePass(TimePassEntity),
     /// `Coworkers`.
-    Coworker(CoworkerEntity),
+    Coworker(Box<CoworkerEntity>),
     /// `CoworkerTimePasses`.
     CoworkerTimePass(CoworkerTimePassEntity),
 }
@@ -93,7 +93,7 @@ impl EntityKind {
             Self::Team => Entity::Team(TeamEntity::deserialize(document)?),
             Self::Tariff => Entity::Tariff(TariffEntity::deserialize(document)?),
             Self::TimePass => Entity::TimePass(TimePassEntity::deserialize(document)?),
-            Self::Coworker => Entity::Coworker(CoworkerEntity::deserialize(document)?),
+            Self::Coworker => Entity::Coworker(Box::new(CoworkerEntity::deserialize(document)?)),
             Self::CoworkerTimePass => Entity::CoworkerTimePass(CoworkerTimePassEntity::deserialize(document)?),
         })
     }

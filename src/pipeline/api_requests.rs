@@ -51,9 +51,9 @@ impl Pipeline {
                 continue;
             }
             match request {
-                ApiRequest::Edit(request) => self.answer_edit(request, deadline).await?,
-                ApiRequest::Failure(request) => self.answer_failure(request).await,
-                ApiRequest::Kiosk(request) => self.answer_kiosk(request, deadline).await?,
+                ApiRequest::Edit(request) => Box::pin(self.answer_edit(request, deadline)).await?,
+                ApiRequest::Failure(request) => Box::pin(self.answer_failure(request)).await,
+                ApiRequest::Kiosk(request) => Box::pin(self.answer_kiosk(request, deadline)).await?,
             }
         }
         Ok(())

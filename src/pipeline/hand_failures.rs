@@ -13,6 +13,7 @@ use crate::{
         mac::MacAddr,
         record::{BusinessId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId, Snapshot},
     },
+    directory::Coworker,
     store::{HandFailure, StoreError},
 };
 
@@ -190,10 +191,7 @@ impl Pipeline {
         let directories = self.context.directories.borrow();
         let directory = directories.at(at);
         let known = coworker.and_then(|coworker| {
-            directory
-                .coworker(coworker)
-                .or_else(|| directories.latest().coworker(coworker))
-                .map(|known| known.snapshot())
+            directory.coworker(coworker).or_else(|| directories.latest().coworker(coworker)).map(Coworker::snapshot)
         });
         let policies = self.context.policies.borrow();
         let named = policies.latest(business).map(|policy| policy.site.name.clone());

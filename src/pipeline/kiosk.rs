@@ -222,7 +222,7 @@ impl Pipeline {
                     let person = result.decided.iter().find_map(|decided| decided.people.get(&subject));
                     let end = self.end(request.wish, decision, person);
                     let metrics = &self.context.metrics;
-                    metrics.received(facts.doors.len() as u64);
+                    metrics.kiosk_taps(facts.doors.len() as u64);
                     metrics.presences(facts.presences.len() as u64);
                     self.count_outcomes(result);
                     return Ok(Ok(KioskAnswer { coworker: subject.as_coworker(), end }));
