@@ -4,6 +4,7 @@
 //! the person, and committed with its decision. A check-in without a coworker, and one whose facts are deleted, is only
 //! a row.
 
+mod old;
 mod plan;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -13,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::plan::{EditFault, WantedTimes};
-use self::plan::{Overlap, PlannedSet};
+use self::{
+    old::OldEdit,
+    plan::{Overlap, PlannedSet},
+};
 use super::{
     attempts::PipelineError,
     batch_work::{BatchWork, CommitEnd},
@@ -255,7 +259,10 @@ impl Pipeline {
                     store.remove_plain_checkin(id).await?;
                     return Err(known.into_done());
                 };
-                self.recent_enough(&known.0, now)?;
+                if Self::is_old(&known.0, now) {
+                    self.amend(Self::old_edit(request, &known.0, coworker, None), now).await?;
+                    return Err(known.into_done());
+                }
                 Ok(Self::edit_of(request, known, coworker, now, Edit::Removed))
             }
         }
@@ -282,10 +289,14 @@ impl Pipeline {
                 .await?;
             return Err(self.known_checkin(id, &Reach::All).await?.into_done());
         };
-        self.recent_enough(&known.0, now)?;
         let others = store.overlapping_checkins(coworker, (set.span.from, set.span.to)).await?;
         if let Some((by, at)) = plan::blocking(&known.0, &others) {
             return Err(EditAnswer::Blocked { by, at }.into());
+        }
+        if Self::is_old(&known.0, now) {
+            let times = (set.span.from, set.span.to);
+            self.amend(Self::old_edit(request, &known.0, coworker, Some(times)), now).await?;
+            return Err(self.known_checkin(id, &Reach::All).await?.into_done());
         }
         let set = Edit::Set { from: set.from, end: set.end, overrides: false };
         Ok(Self::edit_of(request, known, coworker, now, set))
@@ -346,12 +357,18 @@ impl Pipeline {
         }
     }
 
-    fn recent_enough(&self, known: &Checkin, now: WallTime) -> Result<(), Vec<EditFault>> {
-        if known.from_time < now.minus(LATEST) {
-            let message = "is more than eight days ago: its facts are deleted, and it can no longer be changed";
-            return Err(vec![EditFault::new("FromTime", message)]);
-        }
-        Ok(())
+    /// Whether its facts may be deleted already.
+    fn is_old(known: &Checkin, now: WallTime) -> bool {
+        known.from_time < now.minus(LATEST)
+    }
+
+    fn old_edit<'a>(
+        request: &'a EditRequest,
+        known: &'a Checkin,
+        coworker: CoworkerId,
+        times: Option<(WallTime, WallTime)>,
+    ) -> OldEdit<'a> {
+        OldEdit { known, coworker, times, by: &request.by, system_id: request.system_id.clone() }
     }
 
     /// Decides and commits one edit, however long the database is away.

@@ -31,7 +31,7 @@ pub(in crate::pipeline) fn late_from(input: &FoldInput, world: &World<'_>) -> Op
         let person = input.current.get(&item.subject).map_or(&unknown, |standing| &standing.person);
         let behind_others = || {
             let mut others = input.current.iter().filter(|(subject, _)| **subject != item.subject);
-            shared && others.any(|(_, other)| item.place <= other.person.folded)
+            shared && others.any(|(_, other)| item.is_behind(other.person.folded))
         };
         item.is_late(person) || behind_others()
     });
