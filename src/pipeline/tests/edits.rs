@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     store::tests::{Fresh, contract},
 };
 
-/// Twelve hours a month, and a time pass that lasts for ever.
+/// Twelve hours a month, and a time pass that lasts forever.
 fn hub(fresh: &Fresh) -> Hub {
     use EntityKind::{Coworker, CoworkerTimePass, Tariff, TimePass};
     Hub::on(
@@ -36,9 +36,7 @@ async fn ask(hub: &mut Hub, wanted: WantedEdit) -> EditAnswer {
     let (reply, answer) = oneshot::channel();
     let by = Arc::from("desk@example.com");
     let request = EditRequest { wanted, by, reach: Reach::All, system_id: None, reply };
-    let (_sender, mut waiting) = mpsc::channel(1);
-    let never = CancellationToken::new();
-    hub.gateway.pipeline.decide_edits(Some(request), &mut waiting, &never).await.expect("decides");
+    hub.gateway.pipeline.answer_edit(request, &CancellationToken::new()).await.expect("decides");
     answer.await.expect("an answer")
 }
 
