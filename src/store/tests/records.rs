@@ -232,7 +232,7 @@ async fn charges_are_replaced_and_taken_back(fresh: Fresh) {
     fresh.write(&writes).await.expect("written");
     // The row of the other one stays, for clients that have billed it.
     let kept = ChargeRecord {
-        charge: payg::Charge { minutes: 0, unbounded: 0, amount: 0, ..over_charge.charge.clone() },
+        charge: payg::Charge { minutes: 0, unbounded: 0, amount: 0, ..over_charge.charge },
         ..over_charge
     };
     assert_eq!(fresh.charges(1).await, [replaced, kept]);
