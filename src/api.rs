@@ -19,11 +19,13 @@ mod directory_change;
 mod documents;
 mod entity_body;
 mod every_answer;
+mod failure_change;
 mod fault;
 mod gate;
 mod hash_turns;
 mod jwt;
 mod health;
+mod kiosk;
 mod large_lists;
 mod list;
 mod listed_entity;
@@ -61,7 +63,10 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::mpsc,
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -75,8 +80,8 @@ use crate::{
     },
     directory::entity::EntityKind,
     metrics::Metrics,
-    pipeline::EditRequest,
-    settings::{JwtSettings, WebOrigin},
+    pipeline::ApiRequest,
+    settings::{Api, JwtSettings, WebOrigin},
     store::Store,
 };
 use connection::ConnectionEnds;
@@ -88,6 +93,10 @@ pub use server_tls::{CertificateError, CertificateReload};
 
 /// The pause after `accept` fails (out of descriptors): retrying at once would only use CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a client waits for the decision. Later, it is not known whether the change was made: the client should read
+/// the record before it tries again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the handlers need; cheap to clone.
 #[derive(Clone, Debug)]
@@ -107,7 +116,11 @@ pub struct ApiState {
     directory_turn: Arc<tokio::sync::Mutex<()>>,
     origins: AllowedOrigins,
     token_uses: token_use::TokenUses,
-    edits: EditSlot,
+    requests: RequestSlot,
+    /// Whether users may write failed check-ins.
+    writes_failures: bool,
+    /// The kiosks that are served, if any are.
+    kiosks: Option<Arc<kiosk::KioskGuard>>,
     jwt: Option<jwt::JwtCheck>,
     large_lists: Arc<large_lists::LargeLists>,
     page_ends: Arc<Mutex<page_ends::PageEnds>>,
@@ -131,7 +144,9 @@ impl ApiState {
             directory_turn: Arc::default(),
             origins: AllowedOrigins::default(),
             token_uses: token_use::TokenUses::default(),
-            edits: EditSlot::default(),
+            requests: RequestSlot::default(),
+            writes_failures: false,
+            kiosks: None,
             jwt: None,
             large_lists: Arc::default(),
             page_ends: Arc::default(),
@@ -144,10 +159,10 @@ impl ApiState {
         Self { site: Some((business, name.into())), ..self }
     }
 
-    /// The same, with a pipeline that decides edits of check-ins once it runs.
+    /// The same, with a pipeline that decides requests once it runs.
     #[must_use]
-    pub fn with_edits(self, edits: EditSlot) -> Self {
-        Self { edits, ..self }
+    pub fn with_requests(self, requests: RequestSlot) -> Self {
+        Self { requests, ..self }
     }
 
     /// The same, for pages of these origins too.
@@ -155,6 +170,13 @@ impl ApiState {
     pub fn for_pages_of(mut self, origins: &[WebOrigin]) -> Self {
         self.origins = AllowedOrigins::of(origins);
         self
+    }
+
+    /// The same, with what the settings switch on.
+    #[must_use]
+    pub fn with_settings(self, settings: &Api) -> Self {
+        let kiosks = settings.kiosks.clone().map(|kiosks| Arc::new(kiosk::KioskGuard::new(kiosks)));
+        Self { writes_failures: settings.failed_checkin_writes, kiosks, ..self }.for_pages_of(&settings.cors_origins)
     }
 
     /// The same, also for tokens of an identity provider.
@@ -203,14 +225,25 @@ impl From<Store> for StoreSlot {
     }
 }
 
-/// The queue of edits, once a pipeline decides here. Cheap to clone.
+/// The queue of requests, once a pipeline decides here. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct EditSlot(Arc<OnceLock<mpsc::Sender<EditRequest>>>);
+pub struct RequestSlot(Arc<OnceLock<mpsc::Sender<ApiRequest>>>);
 
-impl EditSlot {
-    /// Edits go to this pipeline from now on. Only the first call has an effect.
-    pub fn fill(&self, sender: mpsc::Sender<EditRequest>) {
+impl RequestSlot {
+    /// Requests go to this pipeline from now on. Only the first call has an effect.
+    pub fn fill(&self, sender: mpsc::Sender<ApiRequest>) {
         self.0.get_or_init(|| sender);
+    }
+
+    /// Sends a request to the pipeline, and waits for its answer.
+    async fn ask<T>(&self, request: ApiRequest, answer: oneshot::Receiver<T>) -> Result<T, Problem> {
+        let queue = self.0.get().ok_or(Problem::DecidesNothing)?;
+        match queue.try_send(request) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(Problem::Unavailable),
+            Err(TrySendError::Closed(_)) => return Err(Problem::DecidesNothing),
+        }
+        timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or(Problem::Unavailable)
     }
 }
 
@@ -310,14 +343,18 @@ fn routes(state: ApiState) -> Router {
     let routes = Router::new()
         .route("/api/spaces/checkins", get(list::checkins).post(checkin_change::create).put(checkin_change::update))
         .route("/api/spaces/checkins/runcommand", post(checkin_change::run_command))
-        .route("/api/spaces/failedcheckins", get(list::failed_checkins))
+        .route(
+            "/api/spaces/failedcheckins",
+            get(list::failed_checkins).post(failure_change::create).put(failure_change::update),
+        )
         .route("/api/spaces/checkins/{id}", get(records::checkin).delete(checkin_change::delete))
-        .route("/api/spaces/failedcheckins/{id}", get(records::failed_checkin))
+        .route("/api/spaces/failedcheckins/{id}", get(records::failed_checkin).delete(failure_change::delete))
         .route("/api/spaces/coworkercharges", get(list::charges))
         .merge(directory_routes())
         .route("/api/auth/me", get(account::me))
         .route("/api/utils/enums", get(account::enums))
         .route("/api/token", post(token::grant))
+        .route("/api/public/checkin", post(kiosk::check_in))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

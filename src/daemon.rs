@@ -133,7 +133,7 @@ impl Supervisor {
                 let (clock, health) = (self.clock.clone(), self.health.clone());
                 let lease = Lease::new(store.clone(), business, settings.holder, clock, health);
                 let leased = store.fenced(business, lease.instance());
-                if !self.stand_by(Arc::new(lease), &mut prepared, store, requests).await? {
+                if !Box::pin(self.stand_by(Arc::new(lease), &mut prepared, store, requests)).await? {
                     return Ok(());
                 }
                 let Some(basis) = self.load_basis(store, requests).await? else { return Ok(()) };

@@ -208,7 +208,14 @@ fn settings(folder: &Folder, broker: &Broker, way: &Way) -> anyhow::Result<Setti
     settings.database = Database::Sqlite { path: folder.file("checkind.db") };
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, API_PORT)).is_ok();
     let listen = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, if free { API_PORT } else { 0 }).into());
-    settings.api = Some(Api { listen, tls: None, protected_by: None, cors_origins: Vec::new() });
+    settings.api = Some(Api {
+        listen,
+        tls: None,
+        protected_by: None,
+        cors_origins: Vec::new(),
+        failed_checkin_writes: false,
+        kiosks: None,
+    });
     Ok(settings)
 }
 

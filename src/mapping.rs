@@ -332,7 +332,7 @@ impl Mapping {
         }
         let scope = match (&self.card.scope, self.card.kind) {
             (Some(template), _) => Some(template.render(view)?.ok_or(RejectReason::BadField)?),
-            (None, CredentialKind::Card) => None,
+            (None, CredentialKind::Card | CredentialKind::Device) => None,
             // Each lock counts its own slots.
             (None, CredentialKind::Slot) => Some(format!("{}/{}", self.name, door.0)),
             (None, CredentialKind::Pin | CredentialKind::User | CredentialKind::Name) => Some(self.name.to_string()),

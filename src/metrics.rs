@@ -89,6 +89,11 @@ impl Metrics {
         self.instruments.door_events.inc_by(events);
     }
 
+    /// Counts what kiosks were shown as at a door.
+    pub fn kiosk_taps(&self, taps: u64) {
+        self.instruments.kiosk_taps.inc_by(taps);
+    }
+
     /// Counts presences received from the captures.
     pub fn presences(&self, presences: u64) {
         self.instruments.presences.inc_by(presences);

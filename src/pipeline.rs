@@ -16,6 +16,7 @@
 //! `attempts` handles database failures, and `parts` halves what the database does not take.
 
 mod adopt;
+mod api_requests;
 mod arrivals;
 mod attempts;
 mod batch_work;
@@ -26,10 +27,13 @@ mod deadlines;
 pub(crate) mod decide;
 mod due_work;
 mod edits;
+mod hand_failures;
 mod intake;
+mod kiosk;
 mod known_commits;
 mod parts;
 mod past_directory;
+mod plain_cut_off;
 mod present_people;
 mod read_facts;
 mod recovery;
@@ -40,6 +44,7 @@ mod transaction;
 mod unknown_devices;
 mod wall_clock;
 mod went_back;
+mod would_admit;
 
 use std::future;
 
@@ -56,12 +61,16 @@ use crate::{
 };
 use attempts::RETRY;
 
+pub use api_requests::{ApiRequest, WAITING_REQUESTS};
 pub use attempts::{PipelineError, outage};
-pub use edits::{EditAnswer, EditFault, EditRequest, WAITING_EDITS, WantedEdit, WantedTimes};
+pub use edits::{EditAnswer, EditFault, EditRequest, WantedEdit, WantedTimes};
+pub use hand_failures::{FailureAnswer, FailureRequest, WantedFailure, WrittenFailure};
+pub use kiosk::{KioskAnswer, KioskCredential, KioskEnd, KioskRequest, KioskWish};
 pub(crate) use state::calendar_of;
 pub use state::{Context, Pipeline};
 pub use unknown_devices::UNRECOGNISED_A_DAY;
 pub use went_back::COMPARE_EVERY;
+pub use would_admit::{WouldAdmit, would_admit};
 
 /// The maximum number of messages in one batch. A thousand rows are a few hundred kilobytes and take some ten
 /// milliseconds; in a larger batch, the first would wait for the last without saving a significant number of round
@@ -76,7 +85,7 @@ pub struct Inputs {
     /// From the captures.
     pub presences: mpsc::Receiver<Presences>,
     /// From the API.
-    pub edits: mpsc::Receiver<EditRequest>,
+    pub requests: mpsc::Receiver<ApiRequest>,
 }
 
 impl Pipeline {
@@ -101,7 +110,7 @@ impl Pipeline {
             // Wait for something to arrive, at most until something is due. Doors come first, because a person is
             // waiting there.
             let wait = self.longest_wait();
-            let (mut presences, mut edit) = (Vec::new(), None);
+            let (mut presences, mut request) = (Vec::new(), None);
             self.context.turn.rests(wait);
             tokio::select! {
                 biased;
@@ -109,7 +118,7 @@ impl Pipeline {
                     stopping = true;
                     inputs.deliveries.close();
                     inputs.presences.close();
-                    inputs.edits.close();
+                    inputs.requests.close();
                 }
                 taken = inputs.deliveries.recv_many(&mut deliveries, BATCH) => {
                     if taken == 0 {
@@ -121,7 +130,7 @@ impl Pipeline {
                     }
                 }
                 Some(more) = inputs.presences.recv() => presences = more,
-                Some(request) = inputs.edits.recv() => edit = Some(request),
+                Some(asked) = inputs.requests.recv() => request = Some(asked),
                 () = something_new(self.context.news.as_mut()) => {}
                 () = time::sleep(wait) => {}
             }
@@ -139,7 +148,7 @@ impl Pipeline {
             if !deliveries.is_empty() || !presences.is_empty() {
                 self.process_batch(&mut deliveries, presences, &deadline).await?;
             }
-            self.decide_edits(edit, &mut inputs.edits, &deadline).await?;
+            self.answer_api(request, &mut inputs.requests, &deadline).await?;
             self.do_due_work(&deadline).await?;
         }
         // Best effort: at worst, two minutes of presences are lost, along with the coverage of that time.

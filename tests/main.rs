@@ -20,6 +20,8 @@ mod listeners;
 mod pages;
 mod clients;
 mod directory_writes;
+mod hand_failures;
+mod kiosk;
 mod guard;
 mod settings;
 mod mqtt;

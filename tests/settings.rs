@@ -378,6 +378,11 @@ const BROKEN: &[(&str, &str)] = &[
         "[api]\ncors_origins = [\"*\", \"null\", \"kiosk.example\", \"https://kiosk.example/\", \"https://Kiosk.example\", \
          \"https://kiosk.example:443\", \"https://kiosk.example\", \"ftp://kiosk.example\", 7]\n",
     ),
+    (
+        "kiosks",
+        "[api]\nkiosk_checkins = \"yes\"\nfailed_checkin_writes = 1\nkiosk_addresses = [\"10.0.0.0/24\", \"::1\", \"10.0.0.7/24\", \
+         \"0.0.0.0/0\", \"10.0.0\", 10]\n",
+    ),
     ("a broker's path", "[mqtt]\nurl = \"mqtt://broker:1883/topic\"\nclient_id = \"c\"\n"),
     ("halves of pairs", "[mqtt]\nurl = \"mqtts://broker\"\npassword_file = \"nowhere\"\ncert_file = \"nowhere.pem\"\n"),
     (

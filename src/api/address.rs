@@ -76,6 +76,14 @@ impl Caller {
         }
     }
 
+    /// The address itself.
+    pub(super) const fn ip(self) -> IpAddr {
+        match self {
+            Self::Remote(ip) => ip,
+            Self::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
     /// The address by which it is counted.
     pub(super) fn address(self) -> Address {
         match self {

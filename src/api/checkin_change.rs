@@ -1,7 +1,7 @@
 //! `POST`, `PUT` and `DELETE` of check-ins: what a person at a desk or a client says about them goes to the pipeline,
 //! which decides it as one more fact. The answer comes after the commit.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     body::Bytes,
@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, header},
     response::Response,
 };
-use tokio::{sync::oneshot, time};
+use tokio::sync::oneshot;
 
 use super::{
     ApiState,
@@ -24,12 +24,8 @@ use super::{
 use crate::{
     access::{ClaimedSource, Right, Rights, Role, RoleEntity, SignedIn},
     base::record::{Checkin, CheckinId, CheckinSource},
-    pipeline::{EditAnswer, EditFault, EditRequest, WantedEdit, WantedTimes},
+    pipeline::{ApiRequest, EditAnswer, EditFault, EditRequest, WantedEdit, WantedTimes},
 };
-
-/// How long a client waits for the decision. Later, it is not known whether the change was made: the client should read
-/// the record before it tries again.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 const ENTITY: &str = "Checkin";
 
@@ -121,9 +117,14 @@ pub(super) async fn run_command(
     Ok(command::refused("unknown_command: checkind has no commands for check-ins; create, change or delete them"))
 }
 
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<CommandBody, Vec<FieldFault>> {
+pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<CommandBody, Vec<FieldFault>> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     CommandBody::read(kind, body)
+}
+
+/// What the pipeline found wrong, as a client is told.
+pub(super) fn field_faults(faults: Vec<EditFault>) -> Vec<FieldFault> {
+    faults.into_iter().map(|EditFault { key, message }| FieldFault::new(key, None, message)).collect()
 }
 
 /// A check-in that the user may see.
@@ -143,16 +144,7 @@ async fn decided(
     let (reply, answer) = oneshot::channel();
     let by: Arc<str> = user.name.to_string().into();
     let request = EditRequest { wanted, by: Arc::clone(&by), reach: user.reach.clone(), system_id, reply };
-    let queue = api.edits.0.get().ok_or(Problem::DecidesNothing)?;
-    if let Err(error) = queue.try_send(request) {
-        let problem = match error {
-            tokio::sync::mpsc::error::TrySendError::Full(_) => Problem::Unavailable,
-            tokio::sync::mpsc::error::TrySendError::Closed(_) => Problem::DecidesNothing,
-        };
-        return Err(problem.into());
-    }
-    let answer = time::timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or(Problem::Unavailable)?;
-    match answer {
+    match api.requests.ask(ApiRequest::Edit(request), answer).await? {
         EditAnswer::Done(checkin) => {
             let (id, unique_id) = (checkin.id.0, checkin.unique_id);
             tracing::info!(user = %by, peer = %shown, id, deed = deed.word(), "a check-in was changed over the API");
@@ -164,10 +156,7 @@ async fn decided(
             "overlaps: the coworker has check-in {other} at business {at} then; change or delete that one first"
         ))),
         EditAnswer::Missing => Err(Problem::NoSuchRecord(ENTITY).into()),
-        EditAnswer::Faults(faults) => {
-            let fault = |EditFault { key, message }: EditFault| FieldFault::new(key, None, message);
-            Err(faults.into_iter().map(fault).collect::<Vec<_>>().into())
-        }
+        EditAnswer::Faults(faults) => Err(field_faults(faults).into()),
         EditAnswer::Unfit => Err(Problem::Broken.into()),
     }
 }

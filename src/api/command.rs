@@ -61,12 +61,29 @@ struct CommandEnvelope<'a> {
     was_successful: bool,
 }
 
+/// What a command brought about.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum CommandValue {
+    Record(RecordValue),
+    Session(SessionValue),
+}
+
 /// What clients need to read the record.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct CommandValue {
+struct RecordValue {
     id: i64,
     unique_id: Uuid,
+}
+
+/// How long the person at a kiosk may stay; nulls if no pass says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SessionValue {
+    session_expire: Option<String>,
+    /// In seconds.
+    session_time_out: Option<f64>,
 }
 
 /// The answer to a command that was carried out.
@@ -74,12 +91,29 @@ pub(super) fn done(deed: Deed, record: CommandRecord<'_>) -> Response {
     let CommandRecord { entity, id, unique_id, updated_on, updated_by } = record;
     answer(&CommandEnvelope {
         message: &format!("{entity} was successfully {}.", deed.word()),
-        value: Some(CommandValue { id, unique_id }),
+        value: Some(CommandValue::Record(RecordValue { id, unique_id })),
         updated_on: Some(updated_on.to_rfc3339_seconds()),
         updated_by: Some(updated_by),
         was_successful: true,
         ..CommandEnvelope::empty()
     })
+}
+
+/// The answer to a kiosk: the person is in, until this time if a pass says so.
+pub(super) fn session(until: Option<WallTime>, now: WallTime) -> Response {
+    let expire = until.map(WallTime::to_rfc3339_seconds);
+    let left = until.map(|until| until.since(now).as_secs_f64());
+    kiosk_answer(expire.as_deref().unwrap_or("The coworker is in."), expire.clone(), left)
+}
+
+/// The answer to a kiosk: the person is out.
+pub(super) fn session_over() -> Response {
+    kiosk_answer("The coworker is out.", None, None)
+}
+
+fn kiosk_answer(message: &str, session_expire: Option<String>, session_time_out: Option<f64>) -> Response {
+    let value = Some(CommandValue::Session(SessionValue { session_expire, session_time_out }));
+    answer(&CommandEnvelope { message, value, was_successful: true, ..CommandEnvelope::empty() })
 }
 
 /// The answer to a command that the rules of the site refuse; the sentence says why.
@@ -119,7 +153,7 @@ mod tests {
 
     #[test]
     fn keys_come_in_the_order_of_the_platforms_documents() {
-        let value = CommandValue { id: 7, unique_id: Uuid::nil() };
+        let value = CommandValue::Record(RecordValue { id: 7, unique_id: Uuid::nil() });
         let envelope = CommandEnvelope { value: Some(value), was_successful: true, ..CommandEnvelope::empty() };
         let expected = r#"{"Status":200,"Message":"","Value":{"Id":7,"UniqueId":"00000000-0000-0000-0000-000000000000"},"OpenInDialog":false,"OpenInWindow":false,"RedirectURL":null,"JavaScript":null,"UpdatedOn":null,"UpdatedBy":null,"Errors":null,"WasSuccessful":true}"#;
         assert_eq!(text(&envelope), expected);

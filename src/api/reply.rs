@@ -55,6 +55,8 @@ pub(super) enum Problem {
     BadCredentials,
     /// A valid credential of a user without this role.
     Forbidden(Role),
+    /// The settings do not allow this; says which key does.
+    SwitchedOff(&'static str),
     /// The database does not answer.
     Unavailable,
     /// No pipeline decides here now: the site has not started, another gateway has the lease, or there is no `[site]`.
@@ -217,7 +219,7 @@ impl Problem {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoCredentials | Self::BadCredentials => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::SwitchedOff(_) => StatusCode::FORBIDDEN,
             Self::Unavailable | Self::DecidesNothing | Self::Busy | Self::NoPlace | Self::Crowded | Self::TooSlow => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -246,7 +248,7 @@ impl Problem {
                 1 => "Too many failed sign-ins. Wait 1 second.".to_owned(),
                 seconds => format!("Too many failed sign-ins. Wait {seconds} seconds."),
             },
-            Self::BadRequest(how) => how.to_owned(),
+            Self::BadRequest(how) | Self::SwitchedOff(how) => how.to_owned(),
             Self::NoPlace => "Every connection is in use; try again later.".to_owned(),
             Self::Crowded => {
                 "Too many large lists at the same time; try again later, or ask for a smaller size.".to_owned()
@@ -274,6 +276,7 @@ impl Problem {
             | Self::Busy
             | Self::Throttled(_)
             | Self::BadRequest(_)
+            | Self::SwitchedOff(_)
             | Self::NoPlace
             | Self::Crowded
             | Self::TooSlow

@@ -206,9 +206,9 @@ impl Direction {
 /// What was presented at a reader.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Credential {
-    /// Card, PIN, slot, user or name.
+    /// Card, PIN, slot, user, name or device.
     pub kind: CredentialKind,
-    /// The source or lock in which the value has a meaning; `None` if it means the same everywhere (cards). A PIN has
+    /// The source or lock in which the value has a meaning; `None` if it means the same everywhere (cards, devices). A PIN has
     /// its source here, but belongs to the same person at every source.
     pub scope: Option<String>,
     /// The text as the controller sent it, trimmed.
@@ -226,6 +226,7 @@ impl Credential {
             CredentialKind::Slot => format!("slot {}", self.value),
             CredentialKind::User => "user ****".to_owned(),
             CredentialKind::Name => "name ****".to_owned(),
+            CredentialKind::Device => format!("device {}", masked(&self.value)),
         }
     }
 }
@@ -256,6 +257,8 @@ pub enum CredentialKind {
     User,
     /// A name stored in the controller; matched only if the operator configures it.
     Name,
+    /// The MAC address of a device, as a kiosk or a reader of devices sends it.
+    Device,
 }
 
 closed_list! {

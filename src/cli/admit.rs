@@ -1,10 +1,6 @@
 //! `checkind admit`: tells whether someone would be let in, with which pass and until when, or why not. Writes nothing.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    sync::Arc,
-};
+use std::{fmt::Write as _, sync::Arc};
 
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::{Value, json};
@@ -13,7 +9,6 @@ use uuid::Uuid;
 use crate::{
     base::{
         clock::WallTime,
-        fact::Subject,
         plain::plain,
         record::{BusinessId, CheckinSource, CoworkerId},
     },
@@ -23,11 +18,10 @@ use crate::{
     },
     directory::{Coworker, Directory, Match, history::DirectoryHistory},
     engine::{
-        Admission, admission,
-        decision::Reason,
-        fold::{self, FoldGroup, World},
+        decision::{Note, Reason},
         passes::{PassKind, PassUse, Refused, payg},
     },
+    pipeline::{WouldAdmit, would_admit},
     policy::{
         PolicyHistory, SitePolicy,
         calendar::Calendar,
@@ -124,60 +118,20 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         (Match::NoOne, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
         (Match::Several, _) => return Ok(answer(None, refused(Reason::AmbiguousCard))),
     };
-    // Include everyone who shares passes: their visits use the same minutes.
-    let sharing = directory.who_share_passes_with(coworker.id).into_iter().chain([coworker.id]);
-    let people: BTreeSet<Subject> = sharing.map(Subject::coworker).collect();
-    let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
-    let (loaded, users) = store.people(&people, &passes).await?;
-    // Someone who is in here at that time needs no pass.
-    let in_now = loaded.people.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
-    if let Some(open) = in_now
-        && open.business == site.business
-        && open.from <= at
-        && at < open.ends_at_last().0
-    {
-        return Ok(answer(Some(coworker), Verdict::In(open.from)));
-    }
-    if let Some(verdict) = before_passes(coworker, site, by) {
-        return Ok(answer(Some(coworker), verdict));
-    }
-    // Ask the engine, as for a real event at that time.
-    let people = loaded.people.into_iter().map(|(subject, known)| (subject, known.person)).collect();
-    let mut group = FoldGroup { people, ..FoldGroup::default() };
-    for (pass, subject, used) in users {
-        if !group.people.contains_key(&subject) {
-            group.others.entry(pass).or_default().push(used);
-        }
-    }
     let policies = PolicyHistory::only(SitePolicy { site: site.clone(), doors: Vec::new() });
-    let coverage = BTreeMap::new();
-    let epoch = WallTime::from_millis(0);
-    let world =
-        World { directories: &directories, policies: &policies, coverage: &coverage, now: at, quiet_until: epoch };
-    let (admission, charged) = fold::ask(world, group, coworker.id, site.business, (at, by));
-    let verdict = match admission {
-        Admission::Admitted(None) => Verdict::Admitted(None),
-        Admission::Admitted(Some(used)) => Verdict::Admitted(Some(pass(directory, site, &charged, at, used))),
-        Admission::Refused(refused) => Verdict::Refused(refused),
-        Admission::NotNow(note) => Verdict::NotByNetwork(note.word()),
+    let verdict = match would_admit(store, (&directories, &policies), coworker, site, (at, by)).await? {
+        WouldAdmit::In { from, .. } => Verdict::In(from),
+        WouldAdmit::Admitted { pass: None, .. } => Verdict::Admitted(None),
+        WouldAdmit::Admitted { pass: Some(used), charged, .. } => {
+            Verdict::Admitted(Some(pass(directory, site, &charged, at, used)))
+        }
+        WouldAdmit::Refused(refused) => Verdict::Refused(refused),
+        WouldAdmit::NotNow(Note::NetworkMayNotOpen) => {
+            Verdict::NotByNetwork("the settings do not let the network open check-ins at this site")
+        }
+        WouldAdmit::NotNow(note) => Verdict::NotByNetwork(note.word()),
     };
     Ok(answer(Some(coworker), verdict))
-}
-
-/// The verdict if it does not depend on passes.
-fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<Verdict> {
-    let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
-    if let Some(reason) = admission::barrier(coworker, site.business) {
-        return Some(refused(reason));
-    }
-    if by != CheckinSource::NetworkActivity {
-        return None;
-    }
-    if !coworker.allow_network_checkin {
-        return Some(refused(Reason::NetworkNotAllowed));
-    }
-    let opens = site.network_checkins && site.network_opens != NetworkOpens::Never;
-    (!opens).then_some(Verdict::NotByNetwork("the settings do not let the network open check-ins at this site"))
 }
 
 fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTime, used: PassUse) -> UsablePass {

@@ -175,8 +175,8 @@ impl Supervisor {
                 metrics,
             });
             // The API still answers that nothing decides here.
-            let (_no_edits, edits) = mpsc::channel(1);
-            let inputs = Inputs { deliveries, presences, edits };
+            let (_no_requests, requests) = mpsc::channel(1);
+            let inputs = Inputs { deliveries, presences, requests };
             let deciding = pipeline.run(inputs, CancellationToken::new(), CancellationToken::new());
 
             // The spool ends when everything in it has been sent, the pipeline when everything sent has been committed.

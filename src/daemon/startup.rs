@@ -59,12 +59,13 @@ impl Supervisor {
         self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
         let mut place = Running::default();
         let store_slot = StoreSlot::default();
-        let origins = self.settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
         let mut state =
             ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
-                .for_pages_of(&origins)
-                .with_edits(self.edits.clone())
+                .with_requests(self.api_requests.clone())
                 .with_identity_provider(self.settings.jwt.as_deref());
+        if let Some(settings) = &self.settings.api {
+            state = state.with_settings(settings);
+        }
         if let Some(site) = &self.settings.site {
             state = state.of_site(site.business, &site.name);
         }
@@ -130,10 +131,10 @@ impl Supervisor {
             metrics: self.metrics.clone(),
             turn: self.turns.watch(Part::Pipeline.name()),
         });
-        let (edit_sender, edits) = mpsc::channel(pipeline::WAITING_EDITS);
+        let (request_sender, requests) = mpsc::channel(pipeline::WAITING_REQUESTS);
         let deliveries = self.door_queue.open_for_pipeline();
-        let inputs = Inputs { deliveries, presences: prepared.presences, edits };
-        self.edits.fill(edit_sender);
+        let inputs = Inputs { deliveries, presences: prepared.presences, requests };
+        self.api_requests.fill(request_sender);
         let (drain, deadline) = (self.stop.drain.clone(), self.stop.deadline.clone());
         self.parts.spawn(Part::Pipeline, async move {
             pipeline.run(inputs, drain, deadline).await.map_err(anyhow::Error::from)

@@ -13,7 +13,7 @@ use super::{
     database_watch::News, door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared, recording::Reloads,
 };
 use crate::{
-    api::{CertificateReload, EditSlot},
+    api::{CertificateReload, RequestSlot},
     base::{clock::Clock, health::Health, turns::Turns},
     engine::decision::Reason,
     metrics::Metrics,
@@ -67,8 +67,8 @@ pub struct Supervisor {
     pub(super) store: Option<Store>,
     pub(super) reloads: Reloads,
     pub(super) certificate_reload: CertificateReload,
-    /// Takes edits of check-ins from the API to the pipeline.
-    pub(super) edits: EditSlot,
+    /// Takes requests from the API to the pipeline.
+    pub(super) api_requests: RequestSlot,
 }
 
 /// The tokens that stop the parts.
@@ -142,7 +142,7 @@ impl Supervisor {
             site: SitePhase::Waiting,
             store: None,
             reloads: Reloads::default(),
-            edits: EditSlot::default(),
+            api_requests: RequestSlot::default(),
             certificate_reload: CertificateReload::default(),
         }
     }

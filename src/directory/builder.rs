@@ -12,7 +12,7 @@ use super::{
     coworker::Coworker,
     entity::{self, Entity},
     lookup::{Directory, Holder, Index},
-    pin::{DIGEST_MARK, pin_digest},
+    pin::{DIGEST_MARK, pin_digest, pin_of_email},
     scoped,
 };
 use crate::base::{
@@ -78,7 +78,7 @@ impl Builder {
                 let pass = self.kind_of_pass(pass);
                 self.directory.time_passes.insert(pass.id, Arc::new(pass));
             }
-            Entity::Coworker(coworker) => self.add_coworker(coworker),
+            Entity::Coworker(coworker) => self.add_coworker(*coworker),
             Entity::CoworkerTimePass(pass) => self.add_held(&pass, basis_at),
         }
     }
@@ -304,11 +304,17 @@ impl Directory {
                 }
                 CredentialKind::Pin => {
                     let known = value.strip_prefix(DIGEST_MARK).map(ToOwned::to_owned);
-                    claim(&mut self.pins, known.unwrap_or_else(|| pin_digest(value, &self.pin_key)), id);
+                    let pin = known.unwrap_or_else(|| pin_digest(value, &self.pin_key));
+                    if let Some(email) = &person.email {
+                        let of_email = pin_digest(&pin_of_email(email, &pin), &self.pin_key);
+                        claim(&mut self.pins, of_email, id);
+                    }
+                    claim(&mut self.pins, pin, id);
                 }
                 CredentialKind::Slot => scoped.into_iter().for_each(|key| claim(&mut self.slots, key, id)),
                 CredentialKind::User => scoped.into_iter().for_each(|key| claim(&mut self.users, key, id)),
                 CredentialKind::Name => scoped.into_iter().for_each(|key| claim(&mut self.names, key, id)),
+                CredentialKind::Device => self.macs.extend(value.parse().ok().map(|mac| (mac, id))),
             }
         }
     }

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use chrono::Weekday;
 use fields::{
-    count, currency, minutes, moment, null_is_default, null_is_yes, price, priority, text_or_number, weekday, yes,
+    count, currency, minutes, moment, null_is_default, null_is_yes, price, priority, text_if_any, text_or_number,
+    weekday, yes,
 };
 use keys::keys_of;
 use serde::{Deserialize, Deserializer};
@@ -36,7 +37,7 @@ pub enum Entity {
     /// `TimePasses`.
     TimePass(TimePassEntity),
     /// `Coworkers`.
-    Coworker(CoworkerEntity),
+    Coworker(Box<CoworkerEntity>),
     /// `CoworkerTimePasses`.
     CoworkerTimePass(CoworkerTimePassEntity),
 }
@@ -92,7 +93,7 @@ impl EntityKind {
             Self::Team => Entity::Team(TeamEntity::deserialize(document)?),
             Self::Tariff => Entity::Tariff(TariffEntity::deserialize(document)?),
             Self::TimePass => Entity::TimePass(TimePassEntity::deserialize(document)?),
-            Self::Coworker => Entity::Coworker(CoworkerEntity::deserialize(document)?),
+            Self::Coworker => Entity::Coworker(Box::new(CoworkerEntity::deserialize(document)?)),
             Self::CoworkerTimePass => Entity::CoworkerTimePass(CoworkerTimePassEntity::deserialize(document)?),
         })
     }
@@ -326,6 +327,9 @@ pub struct CoworkerEntity {
     pub id: i64,
     /// `FullName`.
     pub full_name: String,
+    /// `Email`: with a PIN, it says who is at a kiosk.
+    #[serde(default, deserialize_with = "text_if_any")]
+    pub email: Option<String>,
     /// `Active`; true if absent.
     #[serde(default = "yes", deserialize_with = "null_is_yes")]
     pub active: bool,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     catalogue::{Business, HeldPass, Tariff, TimePass},
     coworker::Coworker,
-    pin::pin_digest,
+    pin::{pin_digest, pin_of_email},
     scoped,
 };
 use crate::base::{
@@ -153,6 +153,11 @@ impl Directory {
         &self.pin_key
     }
 
+    /// The PIN credential of a person who shows their e-mail address and their PIN.
+    pub fn pin_of_email(&self, email: &str, pin: &str) -> String {
+        pin_of_email(email, &pin_digest(pin, &self.pin_key))
+    }
+
     /// A pass that a coworker may use or has used before. Only for the latter are all passes searched.
     pub fn pass(&self, coworker: CoworkerId, guid: Uuid) -> Option<&HeldPass> {
         let is_it = |pass: &&HeldPass| pass.guid == guid;
@@ -228,6 +233,7 @@ impl Directory {
             CredentialKind::Slot => scoped(&self.slots),
             CredentialKind::User => scoped(&self.users),
             CredentialKind::Name => scoped(&self.names),
+            CredentialKind::Device => value.parse().map_or(Match::NoOne, |mac| self.by_mac(mac)),
         }
     }
 

@@ -16,6 +16,12 @@ pub(crate) fn pin_digest(pin: &str, key: &str) -> String {
     format!("{:032x}", digest.iter().take(16).fold(0u128, |number, byte| number << 8 | u128::from(*byte)))
 }
 
+/// What stands for a PIN that is shown together with its owner's e-mail address: two people may have the same PIN, but
+/// not with the same address. `digest` is that of the PIN alone, because no more of it is stored.
+pub(crate) fn pin_of_email(email: &str, digest: &str) -> String {
+    format!("{}/{digest}", email.trim().to_lowercase())
+}
+
 /// Replaces PINs with digests, so a reader of the database does not learn them.
 pub(super) fn hide_pins(fields: &mut Map<String, Value>, pin_key: &str) {
     let text = match fields.get("AccessPincode") {

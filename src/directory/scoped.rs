@@ -13,12 +13,12 @@
 
 use crate::base::sighting::CredentialKind;
 
-/// The key of a credential that a reader sent. `None` for cards and PINs, which have no scope, and for anything that an
+/// The key of a credential that a reader sent. `None` for cards, PINs and devices, which have no scope, and for anything that an
 /// import cannot express: a slot with a `/`, a user or name in a scope with one, or anything without a scope.
 pub fn key(kind: CredentialKind, scope: Option<&str>, value: &str) -> Option<String> {
     let (scope, value) = (scope?, value.trim());
     let writable = match kind {
-        CredentialKind::Card | CredentialKind::Pin => false,
+        CredentialKind::Card | CredentialKind::Pin | CredentialKind::Device => false,
         CredentialKind::Slot => !value.contains('/'),
         CredentialKind::User | CredentialKind::Name => !scope.contains('/'),
     };
@@ -34,7 +34,7 @@ pub fn key(kind: CredentialKind, scope: Option<&str>, value: &str) -> Option<Str
 /// The scope and value of a text that a person wrote; `None` if it has no scope, or if the type does not use one.
 pub fn parts(kind: CredentialKind, text: &str) -> Option<(&str, &str)> {
     let (scope, value) = match kind {
-        CredentialKind::Card | CredentialKind::Pin => None,
+        CredentialKind::Card | CredentialKind::Pin | CredentialKind::Device => None,
         CredentialKind::Slot => text.rsplit_once('/'),
         CredentialKind::User | CredentialKind::Name => text.split_once('/'),
     }?;

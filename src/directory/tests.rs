@@ -71,10 +71,44 @@ fn a_pin_is_found_by_its_digest() {
 }
 
 #[test]
-fn a_type_never_matches_another_and_a_slot_only_in_its_scope() {
-    use CredentialKind::{Card, Name, Pin, Slot, User};
+fn a_pin_with_an_address_is_of_one_person_where_the_pin_alone_is_not() {
     let people = r#"[
-        {"Id": 1, "FullName": "Ada", "Slots": "locks/back/3, locks/back/04", "AccessPincode": "5"},
+        {"Id": 1, "FullName": "Ada", "Email": " Ada@Example.com", "AccessPincode": "4711, 12"},
+        {"Id": 2, "FullName": "Bob", "Email": "bob@example.com", "AccessPincode": 4711},
+        {"Id": 3, "FullName": "Eve", "Email": "bob@example.com", "AccessPincode": "13"},
+        {"Id": 4, "FullName": "Dan", "Email": 7, "AccessPincode": "14"},
+        {"Id": 5, "FullName": "Fay", "Email": "fay@example.com"},
+        {"Id": 6, "FullName": "Gus", "Email": "gus@example.com", "AccessPincode": "15"},
+        {"Id": 7, "FullName": "Hal", "Email": "GUS@example.com", "AccessPincode": "15"}
+    ]"#;
+    let mut builder = Builder::new(1, "key");
+    for person in serde_json::from_str::<Vec<serde_json::Value>>(people).expect("JSON") {
+        builder.add(entity::EntityKind::Coworker.read(person).expect("reads"));
+    }
+    let site = builder.build();
+    for (email, pin, expected) in [
+        ("", "4711", "several"),
+        ("", "12", "Ada"),
+        ("ada@example.com", "4711", "Ada"),
+        ("ADA@example.com ", "12", "Ada"),
+        ("bob@example.com", "4711", "Bob"),
+        ("bob@example.com", "13", "Eve"),
+        ("bob@example.com", "12", "no one"),
+        ("7", "14", "no one"),
+        ("fay@example.com", "", "no one"),
+        ("gus@example.com", "15", "several"),
+    ] {
+        let value = if email.is_empty() { pin.to_owned() } else { site.pin_of_email(email, pin) };
+        let shown = Credential { kind: CredentialKind::Pin, ..card(&value, &[]) };
+        assert_eq!(name(site.by_credential(&shown)), expected, "{email} {pin}");
+    }
+}
+
+#[test]
+fn a_type_never_matches_another_and_a_slot_only_in_its_scope() {
+    use CredentialKind::{Card, Device, Name, Pin, Slot, User};
+    let people = r#"[
+        {"Id": 1, "FullName": "Ada", "Slots": "locks/back/3, locks/back/04", "AccessPincode": "5", "MacAddresses": "3c-22-fb-00-00-02"},
         {"Id": 2, "FullName": "Bob", "Slots": "locks/front/3", "AccessNames": "cam/Bob", "AccessUsers": "cam/5"},
         {"Id": 3, "FullName": "Eve", "KeyFobNumber": "5", "AccessCardId": "cam/bob", "ByHand": {"Slots": "safe/1"}},
         {"Id": 4, "FullName": "Dan", "Slots": "locks/front/7", "AccessNames": "locks/front/7"},
@@ -106,6 +140,9 @@ fn a_type_never_matches_another_and_a_slot_only_in_its_scope() {
         (Card, "", "3", "no one"),
         (Card, "locks/back", "3", "no one"),
         (Pin, "keypad", "5", "Ada"),
+        (Device, "", "3C:22:FB:00:00:02", "Ada"),
+        (Device, "", "5", "no one"),
+        (Card, "", "3c:22:fb:00:00:02", "no one"),
         (User, "cam", "5", "Bob"),
         (User, "door", "5", "no one"),
         (Name, "cam", "BOB", "Bob"),

@@ -81,10 +81,12 @@ pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
         DoorAction::Activity => DoorClaim::Activity,
         DoorAction::Record => return DoorVerdict::Record(Note::RecordOnly),
     };
-    match fact.recognised {
-        Recognised::Coworker => DoorVerdict::Claim(action),
-        Recognised::Ambiguous => DoorVerdict::Fail(Reason::AmbiguousCard),
-        Recognised::Unknown | Recognised::NoCredential => DoorVerdict::Fail(Reason::UnrecognisedCard),
+    match (fact.recognised, fact.shown_device().is_some()) {
+        (Recognised::Coworker, _) => DoorVerdict::Claim(action),
+        (Recognised::Ambiguous, false) => DoorVerdict::Fail(Reason::AmbiguousCard),
+        (Recognised::Ambiguous, true) => DoorVerdict::Fail(Reason::AmbiguousDevice),
+        (Recognised::Unknown | Recognised::NoCredential, false) => DoorVerdict::Fail(Reason::UnrecognisedCard),
+        (Recognised::Unknown | Recognised::NoCredential, true) => DoorVerdict::Fail(Reason::UnrecognisedDevice),
     }
 }
 

@@ -94,7 +94,7 @@ pub struct TimeFragment {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CardFragment {
-    /// `card` (default), `pin`, `slot`, `user` or `name`.
+    /// `card` (default), `pin`, `slot`, `user`, `name` or `device` (a MAC address).
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// How to read the text; see [`CardStep`](crate::base::card::CardStep).

@@ -272,9 +272,13 @@ fn columns_and_lists_are_read() {
     let read = sightings(live(&nuki, "nuki/1A2B/lockActionEvent", "3,0,54321,12345,1"));
     let slot = read[0].event.credential.clone().expect("a slot");
     assert_eq!((slot.value.as_str(), slot.scope.as_deref()), ("12345", Some("nuki-1A2B")));
-    for (kind, scope) in
-        [("card", None), ("slot", Some("locks/back")), ("user", Some("locks")), ("name", Some("locks"))]
-    {
+    for (kind, scope) in [
+        ("card", None),
+        ("device", None),
+        ("slot", Some("locks/back")),
+        ("user", Some("locks")),
+        ("name", Some("locks")),
+    ] {
         let read = mapping(&format!(
             r#"
             name = "locks"

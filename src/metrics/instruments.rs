@@ -105,6 +105,7 @@ macro_rules! instruments {
 instruments! {
     codes;
     door_events: Counter = "door_events", "Door events received from the broker", Counter::default();
+    kiosk_taps: Counter = "kiosk_taps", "Cards, PINs and devices shown at kiosks as at a door", Counter::default();
     presences: Counter = "presences", "Device presences received from the captures", Counter::default();
     decisions: Family<Label, Counter> = "decisions", "Facts decided, by outcome",
         at_zero("outcome", Outcome::ALL.map(Outcome::word));

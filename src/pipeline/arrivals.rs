@@ -199,7 +199,7 @@ impl Pipeline {
     }
 
     /// Counts the outcomes of the facts of a sub-batch.
-    fn count_outcomes(&self, result: BatchResult) {
+    pub(super) fn count_outcomes(&self, result: BatchResult) {
         let metrics = &self.context.metrics;
         let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
         for (outcome, reason) in result.outcomes {

@@ -40,8 +40,8 @@ pub(crate) use usage::{add_usage, totals_to_read};
 pub(super) struct Decided {
     /// The outcome of each new door fact and each new presence.
     pub(super) outcomes: Vec<(Outcome, Option<Reason>)>,
-    /// The decision on each new edit.
-    pub(super) edits: Vec<(FactDigest, Decision)>,
+    /// The decision on each new fact.
+    pub(super) decisions: Vec<(FactDigest, Decision)>,
     /// The new states.
     pub(super) people: BTreeMap<Subject, PersonState>,
     /// The number of people who were refolded.
@@ -87,12 +87,14 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
         match (origin, item.what) {
             (FactOrigin::NewDoor, What::Door(door)) => {
                 decided.outcomes.push((decision.outcome, decision.reason));
+                decided.decisions.push((door.digest, decision.clone()));
                 writes.facts.push(DecidedFact { fact: Fact::Door(door.clone()).stored(), decision: decision.code() });
             }
             (FactOrigin::Pending(index), _) => {
                 if let Some(point) = points.get(*index) {
                     if point.is_new {
                         decided.outcomes.push((decision.outcome, decision.reason));
+                        decided.decisions.push((item.place.digest, decision.clone()));
                     }
                     lines.add(&point.presence, decision);
                 }
@@ -106,7 +108,7 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
                             system_id: system_id.clone(),
                         });
                     }
-                    decided.edits.push((edit.digest, decision.clone()));
+                    decided.decisions.push((edit.digest, decision.clone()));
                     let fact = Fact::Edit(settled(edit, decision)).stored();
                     writes.facts.push(DecidedFact { fact, decision: decision.code() });
                 }

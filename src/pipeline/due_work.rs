@@ -46,6 +46,7 @@ impl Pipeline {
             self.reviewed_version = Some(version);
         }
         self.run_deadlines(deadline).await?;
+        self.cut_off_plain_checkins(deadline).await?;
 
         // At least four times within an idle limit: the presences that a crash loses must not look like a silence.
         let every = WRITE_EVERY.min(self.policy().site.idle_limit / 4);

@@ -10,7 +10,6 @@ mod request;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -42,13 +41,6 @@ use crate::{
     store::{PlainCheckin, StoreError},
 };
 
-/// The most edits that wait to be decided. Each is one person at a desk or one call of a client that waits for its
-/// answer; when the queue is full, the API answers that it is busy.
-pub const WAITING_EDITS: usize = 64;
-
-/// The most edits that are decided before doors and captures have their turn again.
-const EDITS_A_TURN: usize = 16;
-
 /// What became of the fact of an edit.
 #[derive(Debug)]
 pub(super) enum EditEnd {
@@ -61,30 +53,24 @@ pub(super) enum EditEnd {
 }
 
 impl Pipeline {
-    /// Decides the edits that wait, up to [`EDITS_A_TURN`].
-    pub(super) async fn decide_edits(
+    /// Decides an edit and answers it.
+    pub(super) async fn answer_edit(
         &mut self,
-        first: Option<EditRequest>,
-        waiting: &mut mpsc::Receiver<EditRequest>,
+        request: EditRequest,
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
-        let mut next = first;
-        for _ in 0..EDITS_A_TURN {
-            let Some(request) = next.take().or_else(|| waiting.try_recv().ok()) else { return Ok(()) };
-            if request.reply.is_closed() {
-                continue;
+        let answer = match self.decide_edit(&request, deadline).await? {
+            Ok(answer) | Err(EndedEarly::Answered(answer)) => answer,
+            Err(EndedEarly::Failed(error)) => {
+                tracing::warn!(error = %error.in_words("the database"), "an edit of a check-in was not taken");
+                // Dropping the reply tells the client to try again.
+                return Ok(());
             }
-            let answer = match self.decide_edit(&request, deadline).await? {
-                Ok(answer) | Err(EndedEarly::Answered(answer)) => answer,
-                Err(EndedEarly::Failed(error)) => {
-                    tracing::warn!(error = %error.in_words("the database"), "an edit of a check-in was not taken");
-                    // Dropping the reply tells the client to try again.
-                    continue;
-                }
-            };
-            // A client that has gone misses only the answer.
-            let _gone = request.reply.send(answer);
-        }
+        };
+        // It may have opened a check-in without a coworker in a pass day that is over.
+        self.plain_day = None;
+        // A client that has gone misses only the answer.
+        let _gone = request.reply.send(answer);
         Ok(())
     }
 
@@ -247,7 +233,12 @@ impl Pipeline {
     }
 
     /// The pass days of a business.
-    fn calendar(&self, business: BusinessId, at: WallTime, reach: &Reach) -> Result<Calendar, Vec<EditFault>> {
+    pub(super) fn calendar(
+        &self,
+        business: BusinessId,
+        at: WallTime,
+        reach: &Reach,
+    ) -> Result<Calendar, Vec<EditFault>> {
         let policies = self.context.policies.borrow();
         if !reach.includes(business) || policies.latest(business).is_none() {
             let message = "is no business of a gateway that records here";
@@ -256,7 +247,7 @@ impl Pipeline {
         Ok(calendar_of(&policies, business, at))
     }
 
-    fn check_coworker(
+    pub(super) fn check_coworker(
         &self,
         coworker: CoworkerId,
         business: BusinessId,
@@ -303,7 +294,7 @@ impl Pipeline {
                 CommitEnd::Stale => {}
                 CommitEnd::Unfit(error) => return Ok(EditEnd::Unfit(error)),
                 CommitEnd::Committed(result) => {
-                    let mut decisions = result.decided.into_iter().flat_map(|decided| decided.edits);
+                    let mut decisions = result.decided.into_iter().flat_map(|decided| decided.decisions);
                     let decision = decisions.find(|(known, _)| *known == digest);
                     return Ok(decision.map_or(EditEnd::Known, |(_, decision)| EditEnd::Committed(decision)));
                 }

@@ -13,7 +13,7 @@ use crate::{
         },
         mac::MacAddr,
         record::BusinessId,
-        sighting::{Presence, Sighting},
+        sighting::{CredentialKind, Presence, Sighting},
         version::VersionId,
     },
     directory::{Match, history::DirectoryHistory},
@@ -95,7 +95,13 @@ impl FactMaker<'_> {
                 found @ (Match::NoOne | Match::Several) => {
                     let ambiguous = found == Match::Several;
                     let recognised = if ambiguous { Recognised::Ambiguous } else { Recognised::Unknown };
-                    (Subject::unknown_credential(self.business, credential, directory.pin_key()), recognised)
+                    // A stranger's device is one subject, at a door and on the network.
+                    let device = Some(credential).filter(|known| known.kind == CredentialKind::Device);
+                    let subject = match device.and_then(|known| known.value.parse().ok()) {
+                        Some(mac) => Subject::unknown_device(self.business, mac),
+                        None => Subject::unknown_credential(self.business, credential, directory.pin_key()),
+                    };
+                    (subject, recognised)
                 }
             },
         };

@@ -131,6 +131,11 @@ impl PresentPeople {
         self.people.iter().filter(|(_, present)| present.ends < now).map(|(subject, _)| *subject).collect()
     }
 
+    /// Since when a person is in here; `None` if they are not known to be.
+    pub(super) fn since(&self, subject: Subject) -> Option<WallTime> {
+        self.people.get(&subject).map(|present| present.from)
+    }
+
     /// The pending presences of a person; `None` if the person is not known to be in here.
     pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<UnloggedPresence>> {
         self.people.get(&subject).map(|present| present.rows(subject, business).collect())

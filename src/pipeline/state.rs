@@ -113,6 +113,8 @@ pub struct Pipeline {
     pub(super) left_alone: BTreeMap<Subject, BootTime>,
     /// How many facts were set aside lately.
     pub(super) aside: AsideCount,
+    /// The pass day for which open check-ins without a coworker have been ended; `None` if they must be looked for.
+    pub(super) plain_day: Option<PassDay>,
 }
 
 impl Pipeline {
@@ -137,6 +139,7 @@ impl Pipeline {
             unproven: BTreeMap::new(),
             left_alone: BTreeMap::new(),
             aside: AsideCount::default(),
+            plain_day: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod model;
 mod model_edits;
 mod order;
 mod passes;
+mod plain_cut_off;
 mod played;
 mod scenario;
 mod set_aside;

@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The key of the door that stands for the kiosks: one that people come in and go out by.
+pub const KIOSK_DOOR: &str = "api/kiosk";
+
+/// The same for kiosks that ask for the opposite of what is.
+pub const KIOSK_TOGGLE: &str = "api/kiosk/toggle";
+
 /// `[[door]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Door {

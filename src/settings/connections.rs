@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         report::Span,
         secrets::PemKind,
         sections::{
-            Api, Database, DatabaseTls, JwtSettings, KeysPlace, ListenAddress, Mqtt, ServerTls, SyncLogin,
+            Api, Database, DatabaseTls, JwtSettings, KeysPlace, Kiosks, ListenAddress, Mqtt, ServerTls, SyncLogin,
             SyncSettings, Tls, TlsMode,
         },
         url::{BrokerUrl, DatabaseUrl, PlatformUrl},
@@ -191,7 +192,17 @@ impl Check<'_> {
 
     /// `[api]`.
     pub(super) fn api(&mut self, written: ApiWritten) -> Option<Api> {
-        let ApiWritten { listen, tls_cert_file, tls_key_file, protected_by, cors_origins } = written;
+        let ApiWritten {
+            listen,
+            tls_cert_file,
+            tls_key_file,
+            protected_by,
+            cors_origins,
+            failed_checkin_writes,
+            kiosk_checkins,
+            kiosk_addresses,
+        } = written;
+        let kiosks = self.kiosks(&kiosk_checkins, kiosk_addresses);
         let Given::Good(listen, place) = listen else { return None };
         let idle = ["site", "mqtt"].iter().all(|section| !self.headers.contains_key(*section));
         if listen.is_none() && idle {
@@ -231,7 +242,21 @@ impl Check<'_> {
             }
         }
         let cors_origins = cors_origins.good().unwrap_or_default();
-        Some(Api { listen, tls, protected_by: protected_by.good(), cors_origins })
+        let failed_checkin_writes = failed_checkin_writes.good().unwrap_or(false);
+        let protected_by = protected_by.good();
+        Some(Api { listen, tls, protected_by, cors_origins, failed_checkin_writes, kiosks })
+    }
+
+    /// The kiosks, if they are served.
+    fn kiosks(&mut self, checkins: &Given<bool>, addresses: Given<Vec<IpNet>>) -> Option<Kiosks> {
+        let is_on = matches!(checkins, Given::Good(true, _));
+        if let (Some(place), true, false) = (checkins.place(), is_on, self.headers.contains_key("site")) {
+            self.warn(place, "kiosk_checkins", "is never used: there is no [site] to check people in at");
+        }
+        if let (Some(place), false) = (addresses.place(), is_on) {
+            self.warn(place, "kiosk_addresses", "is never used without kiosk_checkins = true");
+        }
+        is_on.then(|| Kiosks { addresses: addresses.good().unwrap_or_default() })
     }
 
     /// `[jwt]`. `is_off` says whether the API is switched off.

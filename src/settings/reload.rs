@@ -14,6 +14,8 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
     let listen = |settings: &Settings| settings.api.as_ref().map(|api| api.listen.clone());
     let certificate = |settings: &Settings| settings.api.as_ref().and_then(|api| api.tls.clone());
     let origins = |settings: &Settings| settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
+    let failed_writes = |settings: &Settings| settings.api.as_ref().is_some_and(|api| api.failed_checkin_writes);
+    let kiosks = |settings: &Settings| settings.api.as_ref().and_then(|api| api.kiosks.clone());
     let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);
     let changed = [
         ("database", !same_database(&old.database, &new.database)),
@@ -28,6 +30,8 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
         ("api.tls_cert_file", certificate(old) != certificate(new)),
         ("jwt", old.jwt != new.jwt),
         ("api.cors_origins", origins(old) != origins(new)),
+        ("api.failed_checkin_writes", failed_writes(old) != failed_writes(new)),
+        ("api.kiosk_checkins", kiosks(old) != kiosks(new)),
         ("sync", !same_platform(old.sync.as_ref(), new.sync.as_ref())),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()

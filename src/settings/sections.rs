@@ -8,13 +8,17 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
 use crate::{
     access::Role,
     mapping::Mapping,
-    policy::{door::Door, site::Site},
+    policy::{
+        door::{Door, DoorAction, KIOSK_DOOR, KIOSK_TOGGLE},
+        site::Site,
+    },
     settings::{capture::Capture, zones::Zones},
 };
 
@@ -216,6 +220,26 @@ pub struct Api {
     pub protected_by: Option<String>,
     /// `cors_origins`: the origins whose pages may call the API from a browser.
     pub cors_origins: Vec<WebOrigin>,
+    /// `failed_checkin_writes`: whether users of the API may write failed check-ins.
+    pub failed_checkin_writes: bool,
+    /// `kiosk_checkins` and `kiosk_addresses`; `None` while kiosks are not served.
+    pub kiosks: Option<Kiosks>,
+}
+
+/// The kiosks that may check people in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kiosks {
+    /// `kiosk_addresses`: the networks whose kiosks need no token.
+    pub addresses: Vec<IpNet>,
+}
+
+/// The doors that stand for the kiosks among the doors of the site: what they send is decided by them.
+pub(super) fn kiosk_doors() -> [Door; 2] {
+    let door = |key: &str, on_in, on_out| Door { pattern: key.to_owned(), name: "the kiosk".to_owned(), on_in, on_out };
+    [
+        door(KIOSK_DOOR, DoorAction::CheckIn, DoorAction::CheckOut),
+        door(KIOSK_TOGGLE, DoorAction::Toggle, DoorAction::Toggle),
+    ]
 }
 
 /// `[sync]`: where the directory is read from.

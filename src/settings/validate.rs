@@ -28,7 +28,7 @@ use crate::{
         reader::{Given, short},
         report::{Finding, Origins, Show, Span},
         secrets::{PemKind, SecretFile, Secrets},
-        sections::{Database, LeaseSettings, Retention, Settings, SpoolSettings},
+        sections::{Database, LeaseSettings, Retention, Settings, SpoolSettings, kiosk_doors},
         written::{
             CaptureWritten, DoorWritten, LeaseWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten,
         },
@@ -67,10 +67,14 @@ pub(super) fn validate(
     let lease = check.lease(written.lease);
     let mqtt = check.mqtt(written.mqtt, site.as_ref());
     let sources = check.sources(sources, site.as_ref());
-    let doors = check.doors(doors);
+    let mut doors = check.doors(doors);
     let captures = check.captures(captures);
     let is_off = matches!(written.api.listen, Given::Good(None, _));
     let api = check.api(written.api);
+    if api.as_ref().is_some_and(|api| api.kiosks.is_some()) {
+        // First, because no pattern is meant for them.
+        doors.splice(0..0, kiosk_doors());
+    }
     let sync = check.sync(written.sync);
     let jwt = check.jwt(written.jwt, is_off).map(Box::new);
     let retention = retention(written.retention);

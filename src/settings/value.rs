@@ -1,9 +1,14 @@
 //! PURE. Reads single values: checks them and converts them to the type of their key.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use chrono::NaiveTime;
 use config::{Value, ValueKind};
+use ipnet::IpNet;
 
 use crate::{
     base::record::BusinessId,
@@ -231,6 +236,26 @@ pub(super) fn relays(value: &Value) -> Result<Relays, ValueFaults> {
     }
     string(value, wanted)?;
     word(value, &WORDS).map(|any| if any { Relays::Any } else { Relays::Listed(Vec::new()) })
+}
+
+/// Reads a network, or a single address.
+pub(super) fn network(value: &Value) -> Result<IpNet, ValueFaults> {
+    let text = string(value, "a network in quotes, for example \"10.0.0.0/24\"")?;
+    let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let Some(network) = text.parse::<IpNet>().ok().or_else(single) else {
+        return refused(format!("\"{}\" is not a network; write for example \"10.0.0.0/24\"", short(text)));
+    };
+    if network.prefix_len() == 0 {
+        return refused(format!("\"{}\" is every address; list the networks of your kiosks", short(text)));
+    }
+    if network.trunc() != network {
+        return refused(format!(
+            "\"{}\" is an address inside its network; write \"{}\", or the address alone",
+            short(text),
+            network.trunc()
+        ));
+    }
+    Ok(network)
 }
 
 /// Reads the name of an interface. On Linux, it has at most 15 bytes, no slash and no space (`IFNAMSIZ`,

@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use chrono::{NaiveTime, Weekday};
 use config::{Map, Value};
+use ipnet::IpNet;
 use url::Url;
 
 use crate::{
@@ -26,8 +27,8 @@ use crate::{
         url::{BrokerUrl, DatabaseUrl, PlatformUrl, broker_url, database_url, keys_url, platform_url, web_origin},
         value::{
             amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern,
-            mapped_role, path, relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes,
-            word,
+            mapped_role, network, path, relays, size, span, span_or_none, text, time_of_day, time_zone, vlans,
+            whole_minutes, word,
         },
     },
 };
@@ -267,6 +268,9 @@ pub(super) struct ApiWritten {
     pub(super) tls_key_file: Given<PathBuf>,
     pub(super) protected_by: Given<String>,
     pub(super) cors_origins: Given<Vec<WebOrigin>>,
+    pub(super) failed_checkin_writes: Given<bool>,
+    pub(super) kiosk_checkins: Given<bool>,
+    pub(super) kiosk_addresses: Given<Vec<IpNet>>,
 }
 
 impl ApiWritten {
@@ -277,6 +281,9 @@ impl ApiWritten {
             tls_key_file: table.take("tls_key_file", path),
             protected_by: table.take("protected_by", text),
             cors_origins: table.take("cors_origins", |value| list(value, web_origin)),
+            failed_checkin_writes: table.take("failed_checkin_writes", boolean),
+            kiosk_checkins: table.take("kiosk_checkins", boolean),
+            kiosk_addresses: table.take("kiosk_addresses", |value| list(value, network)),
         };
         table.close();
         read

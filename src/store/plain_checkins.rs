@@ -14,7 +14,7 @@ use crate::{
     base::{
         clock::WallTime,
         random,
-        record::{BusinessId, CheckinId, CheckinSource},
+        record::{BusinessId, CheckinId, CheckinSource, UPDATED_BY},
     },
     policy::calendar::Calendar,
 };
@@ -85,6 +85,35 @@ const CHANGE: Statement = statement!(
 /// By the primary key.
 const REMOVE: Statement = statement!("DELETE FROM checkins WHERE id = $1 AND coworker_id IS NULL");
 
+row! {
+    /// The end of a check-in that its business's cut-off ends.
+    struct PlainEndRow {
+        to_time: WallTime,
+        to_time_local: String,
+        auto_checkout: bool,
+        updated_on: WallTime,
+        updated_by: &'static str,
+        seconds: u64,
+    } with {
+        id: i64,
+    }
+}
+
+/// By the unique index of open check-ins, `checkins_one_open`.
+const OPEN: Statement = statement!(
+    "SELECT id, from_time FROM checkins
+     WHERE business_id = $1 AND coworker_id IS NULL AND to_time IS NULL AND from_time < $2 LIMIT $3"
+);
+
+/// By the primary key.
+const END: Statement = statement!(
+    rows(PlainEndRow)
+    sql!(
+        "UPDATE checkins SET ", [PlainEndRow: "* = r.*"],
+        " FROM r WHERE checkins.id = r.id AND checkins.coworker_id IS NULL AND checkins.to_time IS NULL",
+    )
+);
+
 /// By the primary key.
 const SET_SYSTEM_ID: Statement =
     statement!("UPDATE checkins SET system_id = $2, updated_by = $3, updated_on = $4 WHERE id = $1");
@@ -151,6 +180,38 @@ impl Store {
         self.sql.change(REMOVE, &[Arg::Int(id.0)]).await.map(|_| ())
     }
 
+    /// At most `limit` open check-ins without a coworker that began at a business before an instant, each with its
+    /// beginning.
+    pub(crate) async fn open_plain_checkins(
+        &self,
+        business: BusinessId,
+        before: WallTime,
+        limit: usize,
+    ) -> Result<Vec<(CheckinId, WallTime)>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.sql.read(OPEN, &[Arg::Int(business.0), Arg::Time(before), Arg::Int(limit)]).await?;
+        rows.iter().map(|row| Ok((row.column("id")?, row.time("from_time")?))).collect()
+    }
+
+    /// Ends check-ins without a coworker; each has its beginning, its end, and the calendar of its business then.
+    pub(crate) async fn end_plain_checkins(
+        &self,
+        ends: &[(CheckinId, WallTime, WallTime, Calendar)],
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        let row = |(id, from, to, calendar): &(CheckinId, WallTime, WallTime, Calendar)| PlainEndRow {
+            to_time: *to,
+            to_time_local: calendar.local(*to).format(LOCAL).to_string(),
+            auto_checkout: true,
+            updated_on: now,
+            updated_by: UPDATED_BY,
+            seconds: to.since(*from).as_secs(),
+            id: id.0,
+        };
+        let rows: Vec<PlainEndRow> = ends.iter().map(row).collect();
+        self.sql.change(END, &[Arg::rows(&rows)]).await.map(|_| ())
+    }
+
     /// Sets the free text that only callers of the API see.
     pub(crate) async fn set_system_id(
         &self,
@@ -167,11 +228,11 @@ impl Store {
 #[cfg(test)]
 pub(super) fn tables() -> Vec<(&'static str, &'static [super::columns::Column])> {
     use super::columns::Columns;
-    vec![("checkins", PlainRow::COLUMNS), ("checkins", PlainChangeRow::COLUMNS)]
+    vec![("checkins", PlainRow::COLUMNS), ("checkins", PlainChangeRow::COLUMNS), ("checkins", PlainEndRow::COLUMNS)]
 }
 
 /// The statements, with the number of their arguments.
 #[cfg(test)]
-pub(super) fn statements() -> [(Statement, usize); 4] {
-    [(ADD, 1), (CHANGE, 1), (REMOVE, 1), (SET_SYSTEM_ID, 4)]
+pub(super) fn statements() -> [(Statement, usize); 6] {
+    [(ADD, 1), (CHANGE, 1), (REMOVE, 1), (OPEN, 3), (END, 1), (SET_SYSTEM_ID, 4)]
 }

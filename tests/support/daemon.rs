@@ -336,7 +336,7 @@ impl Daemon {
             let decided = total("decisions");
             // Only a gateway with a spool has this metric.
             let replayed = sum_of(&self.get("/metrics").body, "checkind_spool_replayed_total", "").unwrap_or(0);
-            let events = total("mqtt_events") + total("presences") + replayed;
+            let events = total("mqtt_events") + total("kiosk_taps") + total("presences") + replayed;
             let settled = total("mqtt_acknowledged") + total("mqtt_stale_receipts") + total("mqtt_shed");
             let messages = total("mqtt_messages");
             if events == decided && messages == settled {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::base::{
     clock::WallTime,
+    mac::MacAddr,
     record::BusinessId,
     sighting::{
         Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, TimeQuality,
@@ -20,7 +21,7 @@ use crate::base::{
 /// What was presented at a reader, as the log stores it: enough to assign an unknown card, but never a PIN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownCredential {
-    /// Card, PIN, slot, user or name.
+    /// Card, PIN, slot, user, name or device.
     pub kind: CredentialKind,
     /// The source or lock in which it has a meaning.
     pub scope: Option<String>,
@@ -39,7 +40,7 @@ impl ShownCredential {
         let hidden = match credential.kind {
             CredentialKind::Pin => true,
             CredentialKind::Card => short,
-            CredentialKind::Slot | CredentialKind::User | CredentialKind::Name => false,
+            CredentialKind::Slot | CredentialKind::User | CredentialKind::Name | CredentialKind::Device => false,
         };
         Self { kind: credential.kind, scope: credential.scope.clone(), value: (!hidden).then(|| value.clone()) }
     }
@@ -125,6 +126,12 @@ impl DoorFact {
     /// Its place in the order of time.
     pub const fn place(&self) -> FactOrder {
         FactOrder { at: self.at, rank: FactRank::Door, ordinal: self.ordinal, digest: self.digest }
+    }
+
+    /// The device that was shown, if it was one.
+    pub fn shown_device(&self) -> Option<MacAddr> {
+        let device = self.shown.as_ref().filter(|shown| shown.kind == CredentialKind::Device)?;
+        device.value.as_deref().and_then(|value| value.parse().ok())
     }
 
     /// What the debounce compares: equal for reads of the same credential at the same reader with the same answer.

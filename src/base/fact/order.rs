@@ -83,7 +83,7 @@ impl FactOrder {
     pub const FIRST: Self = Self::before(WallTime::from_millis(0));
 }
 
-/// The kinds of facts of one instant, see [`FactRank::order`]. Stored by the order of declaration: append only.
+/// The kinds of facts of one instant, see `FactRank::order`. Stored by the order of declaration: append only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FactRank {
     /// A timer ran out.

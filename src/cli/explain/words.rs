@@ -57,6 +57,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
             (CredentialKind::Slot, Some(value)) => format!("slot {scope}{value}, "),
             (CredentialKind::User, Some(value)) => format!("user {scope}{value}, "),
             (CredentialKind::Name, Some(value)) => format!("name {scope}{value}, "),
+            (CredentialKind::Device, Some(value)) => format!("device {value}, "),
         }
     });
     // `Refusal::Other` adds nothing to the answer.

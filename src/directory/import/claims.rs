@@ -121,7 +121,7 @@ impl CredentialClaim {
     fn of(field: CredentialField, value: &str) -> Option<Self> {
         let scoped = |kind| scoped::key_of_text(kind, value).map(Into::into);
         Some(match field.kind() {
-            None => Self::Mac(device(value).ok()?),
+            None | Some(CredentialKind::Device) => Self::Mac(device(value).ok()?),
             Some(CredentialKind::Card) => Self::Card(value.to_lowercase().into()),
             Some(CredentialKind::Pin) => Self::Pin(value.into()),
             Some(kind @ CredentialKind::Slot) => Self::Slot(scoped(kind)?),
@@ -135,7 +135,9 @@ impl CredentialClaim {
 fn called(field: CredentialField, value: &str) -> String {
     let scoped = |kind| scoped::key_of_text(kind, value).unwrap_or_else(|| value.to_owned());
     match field.kind() {
-        None => format!("device {}", device(value).map_or_else(|_| value.to_owned(), |mac| mac.to_string())),
+        None | Some(CredentialKind::Device) => {
+            format!("device {}", device(value).map_or_else(|_| value.to_owned(), |mac| mac.to_string()))
+        }
         Some(CredentialKind::Card) => format!("card {}", value.to_lowercase()),
         Some(CredentialKind::Pin) => "a PIN".to_owned(),
         Some(kind @ CredentialKind::Slot) => format!("slot {}", scoped(kind)),

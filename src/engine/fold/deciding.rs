@@ -89,7 +89,7 @@ impl Folding<'_> {
         };
         if let Some(reason) = decision.reason {
             let id = door_failure(fact.digest);
-            let attempt = (fact.at, CheckinSource::DoorAccess, None);
+            let attempt = (fact.at, CheckinSource::DoorAccess, fact.shown_device());
             let detail = Some(door_detail(fact, policy, reason, decision.detail.as_deref()).into());
             self.fail(id, fact.subject, fact.business, attempt, Refused { reason, detail });
         }

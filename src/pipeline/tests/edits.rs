@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -36,9 +36,7 @@ async fn ask(hub: &mut Hub, wanted: WantedEdit) -> EditAnswer {
     let (reply, answer) = oneshot::channel();
     let by = Arc::from("desk@example.com");
     let request = EditRequest { wanted, by, reach: Reach::All, system_id: None, reply };
-    let (_sender, mut waiting) = mpsc::channel(1);
-    let never = CancellationToken::new();
-    hub.gateway.pipeline.decide_edits(Some(request), &mut waiting, &never).await.expect("decides");
+    hub.gateway.pipeline.answer_edit(request, &CancellationToken::new()).await.expect("decides");
     answer.await.expect("an answer")
 }
 

@@ -323,7 +323,7 @@ pub(in crate::pipeline) fn at(text: &str) -> WallTime {
 fn people() -> Vec<Entity> {
     let person = |id: i64, key: &str, value: String| {
         let person = serde_json::json!({ "Id": id, "FullName": format!("Member {id}"), key: value });
-        Entity::Coworker(serde_json::from_value::<CoworkerEntity>(person).expect("a coworker"))
+        Entity::Coworker(Box::new(serde_json::from_value::<CoworkerEntity>(person).expect("a coworker")))
     };
     vec![
         person(1, "AccessCardId", "8165601".to_owned()),

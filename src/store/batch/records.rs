@@ -50,16 +50,16 @@ stored! {
 /// for a hundred people, and would scan the table for them. It cannot flatten a subquery with `OFFSET 0`, so it looks
 /// up each person by the index.
 macro_rules! since {
-    ($time:literal, $table:literal, sqlite: [$($sqlite:tt),+], postgres: [$($postgres:tt),+] $(,)?) => {
+    ($time:literal, $table:literal, $which:literal, sqlite: [$($sqlite:tt),+], postgres: [$($postgres:tt),+] $(,)?) => {
         statement!(
             rows(SinceRow)
             sqlite: sql!(
                 "SELECT ", $($sqlite),+, " FROM r CROSS JOIN ", $table,
-                " c WHERE c.coworker_id = r.coworker_id AND c.", $time, " >= r.since",
+                " c WHERE c.coworker_id = r.coworker_id AND c.", $time, " >= r.since", $which,
             ),
             postgres: sql!(
                 "SELECT found.* FROM r CROSS JOIN LATERAL (SELECT ", $($postgres),+, " FROM ", $table,
-                " c WHERE c.coworker_id = r.coworker_id AND c.", $time, " >= r.since OFFSET 0) AS found",
+                " c WHERE c.coworker_id = r.coworker_id AND c.", $time, " >= r.since", $which, " OFFSET 0) AS found",
             )
         )
     };
@@ -67,7 +67,7 @@ macro_rules! since {
 
 /// By the index `checkins_by_coworker`. Each visit is one value: a JSON array that contains two arrays.
 const VISITS: Statement = since!(
-    "from_time", "checkins",
+    "from_time", "checkins", "",
     sqlite: [
         "CAST(json_array(json_array(", [VisitColumns, json Sqlite: "c.*"], "), ", PASS_IN_SQLITE, ") AS text) AS visit"
     ],
@@ -77,14 +77,15 @@ const VISITS: Statement = since!(
     ],
 );
 
-/// By the index `failed_checkins_by_coworker`.
+/// By the index `failed_checkins_by_coworker`. Those that users have written follow from no fact.
 const FAILED: Statement = since!(
-    "checkin_attempt_time", "failed_checkins", sqlite: [[FailureKey: "c.*"]], postgres: [[FailureKey: "c.*"]],
+    "checkin_attempt_time", "failed_checkins", " AND c.by_hand = FALSE",
+    sqlite: [[FailureKey: "c.*"]], postgres: [[FailureKey: "c.*"]],
 );
 
 /// By the index `payg_charges_by_coworker`.
 const CHARGED: Statement =
-    since!("from_time", "payg_charges", sqlite: [[ChargeKey: "c.*"]], postgres: [[ChargeKey: "c.*"]]);
+    since!("from_time", "payg_charges", "", sqlite: [[ChargeKey: "c.*"]], postgres: [[ChargeKey: "c.*"]]);
 
 /// The records of some people since an instant.
 #[derive(Debug, Default)]
