@@ -18,6 +18,8 @@ mod answers;
 mod listeners;
 mod pages;
 mod clients;
+mod client_writes;
+mod contract;
 mod directory_writes;
 mod guard;
 mod settings;

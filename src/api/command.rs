@@ -5,9 +5,10 @@
 
 use axum::{http::StatusCode, response::Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{fault::FieldFault, reply::json};
+use super::{fault::FieldFault, reply::json, schema_parts::null};
 use crate::base::clock::WallTime;
 
 /// What a command did.
@@ -44,27 +45,32 @@ pub(super) struct CommandRecord<'a> {
 }
 
 /// The platform's envelope, with its keys in the order of its documents.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct CommandEnvelope<'a> {
+#[schema(as = CommandAnswer)]
+pub(super) struct CommandEnvelope<'a> {
     status: u16,
     message: &'a str,
     value: Option<CommandValue>,
     open_in_dialog: bool,
     open_in_window: bool,
     #[serde(rename = "RedirectURL")]
+    #[schema(schema_with = null)]
     redirect_url: Option<()>,
+    #[schema(schema_with = null)]
     java_script: Option<()>,
+    #[schema(format = DateTime)]
     updated_on: Option<String>,
     updated_by: Option<&'a str>,
+    #[schema(value_type = Option<Vec<FieldFault>>)]
     errors: Option<&'a [FieldFault]>,
     was_successful: bool,
 }
 
 /// What clients need to read the record.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct CommandValue {
+pub(super) struct CommandValue {
     id: i64,
     unique_id: Uuid,
 }

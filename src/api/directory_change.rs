@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use axum::{
     body::Bytes,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     http::{HeaderMap, header},
     response::Response,
 };
@@ -23,13 +23,14 @@ use super::{
     documents::{self, EntityDocument, KeptDocument, Shown},
     entity_body::EntityFields,
     fault::FieldFault,
+    path_id::{self, PathId},
     reply::{Problem, RequestRefusal},
 };
 use crate::{
     access::{Right, Role, SignedIn},
     base::clock::WallTime,
     directory::{
-        entity::{EntityKind, FIRST_OWN_ID},
+        entity::{EntityKind, FIRST_OWN_ID, LAST_OWN_ID},
         import::{
             Document, ImportFaults,
             draft::{Changes, Draft, Replace},
@@ -102,12 +103,12 @@ pub(super) async fn update(
 pub(super) async fn delete(
     State(api): State<ApiState>,
     shown: RequestIdentity,
-    id: Result<Path<String>, PathRejection>,
+    id: PathId,
     kind: EntityKind,
 ) -> Result<Response, RequestRefusal> {
     let entity = documents::entity_of(kind);
     let user = require(&api, &shown, Role::of(entity, Right::Delete)).await?;
-    let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(Problem::NoSuchRecord(entity.name()))?;
+    let id = path_id::number(id).ok_or(Problem::NoSuchRecord(entity.name()))?;
     change(&api, &shown, &user, kind, Wish::Delete(id)).await
 }
 
@@ -245,8 +246,16 @@ async fn new_id(
     body: &mut CommandBody,
 ) -> Result<i64, StoreError> {
     let Some(given) = given else {
-        return Ok(store.highest_id(kind).await?.saturating_add(1).max(FIRST_OWN_ID));
+        let next = store.highest_id(kind).await?.max(FIRST_OWN_ID - 1).saturating_add(1);
+        if next > LAST_OWN_ID {
+            // Only an import can hold such an id.
+            body.fault("Id", None, "is required here, because the directory has the highest id");
+        }
+        return Ok(next);
     };
+    if given > LAST_OWN_ID {
+        body.fault("Id", Some(&given.to_string()), format!("is more than {LAST_OWN_ID}"));
+    }
     let stored = store.directory_entity(kind, given).await?;
     if stored.is_some_and(|stored| documents::document(kind, kept(&stored), Shown::Whole).is_some()) {
         body.fault("Id", Some(&given.to_string()), "is in use");

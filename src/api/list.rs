@@ -7,6 +7,7 @@ use axum::{
     response::Response,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState,
@@ -28,7 +29,7 @@ const IGNORED: HeaderName = HeaderName::from_static("x-ignored-parameters");
 const IGNORED_BYTES: usize = 1000;
 
 /// A page of a list, as the platform sends it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ListEnvelope<R> {
     records: Vec<R>,
