@@ -9,6 +9,7 @@ mod auth;
 mod bounds;
 mod checkin_body;
 mod checkin_change;
+mod client_number;
 mod client_time;
 mod command;
 mod command_body;
@@ -22,12 +23,15 @@ mod every_answer;
 mod fault;
 mod gate;
 mod hash_turns;
+mod jwt;
 mod health;
+mod large_lists;
 mod list;
 mod listed_entity;
 mod listener;
 mod metrics_format;
 pub mod openapi;
+mod page_ends;
 mod path;
 mod path_id;
 mod places;
@@ -49,7 +53,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -59,8 +63,9 @@ use axum::{
     Extension, Router, middleware,
     routing::{get, post},
 };
+use futures_util::FutureExt as _;
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -75,7 +80,7 @@ use crate::{
     directory::entity::EntityKind,
     metrics::Metrics,
     pipeline::EditRequest,
-    settings::WebOrigin,
+    settings::{JwtSettings, WebOrigin},
     store::Store,
 };
 use connection::ConnectionEnds;
@@ -103,10 +108,13 @@ pub struct ApiState {
     /// When the settings with it were read.
     started: WallTime,
     /// Changes of the directory take turns, so they do not overtake each other.
-    directory_turn: Arc<Mutex<()>>,
+    directory_turn: Arc<tokio::sync::Mutex<()>>,
     origins: AllowedOrigins,
     token_uses: token_use::TokenUses,
     edits: EditSlot,
+    jwt: Option<jwt::JwtCheck>,
+    large_lists: Arc<large_lists::LargeLists>,
+    page_ends: Arc<Mutex<page_ends::PageEnds>>,
 }
 
 impl ApiState {
@@ -128,6 +136,9 @@ impl ApiState {
             origins: AllowedOrigins::default(),
             token_uses: token_use::TokenUses::default(),
             edits: EditSlot::default(),
+            jwt: None,
+            large_lists: Arc::default(),
+            page_ends: Arc::default(),
         }
     }
 
@@ -150,6 +161,19 @@ impl ApiState {
         self
     }
 
+    /// The same, also for tokens of an identity provider.
+    #[must_use]
+    pub fn with_identity_provider(mut self, settings: Option<&JwtSettings>) -> Self {
+        let check =
+            |settings: &JwtSettings| jwt::JwtCheck::new(settings.clone(), self.clock.clone(), self.health.clone());
+        self.jwt = settings.map(check);
+        self
+    }
+
+    fn page_ends(&self) -> MutexGuard<'_, page_ends::PageEnds> {
+        self.page_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The database.
     ///
     /// # Errors
@@ -170,15 +194,15 @@ pub struct StoreSlot(Arc<OnceLock<Store>>);
 
 impl StoreSlot {
     /// The API reads from this store from now on. Only the first call has an effect.
-    pub fn fill(&self, store: Store) {
-        self.0.get_or_init(|| store);
+    pub fn fill(&self, store: &Store) {
+        self.0.get_or_init(|| store.serving());
     }
 }
 
 impl From<Store> for StoreSlot {
     fn from(store: Store) -> Self {
         let slot = Self::default();
-        slot.fill(store);
+        slot.fill(&store);
         slot
     }
 }
@@ -228,6 +252,9 @@ pub async fn serve(listener: impl Into<ApiListener>, state: ApiState, stop: Canc
         open.spawn(certificate.follow(stop.clone()));
         acceptor
     });
+    if let Some(jwt) = state.jwt.clone() {
+        open.spawn(stop.clone().run_until_cancelled_owned(jwt.prepare()).map(drop));
+    }
     tracing::info!(tls = tls.is_some(), %address, "the API is listening");
     let routes = routes(state.clone());
     let metrics = state.metrics.clone();

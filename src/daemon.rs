@@ -26,6 +26,7 @@ mod stalls;
 mod standby;
 mod startup;
 mod supervisor;
+mod sync;
 mod systemd;
 mod version_watch;
 
@@ -118,7 +119,7 @@ impl Supervisor {
     ) -> anyhow::Result<()> {
         let OutsideView { place, store_slot, start_up } = outside;
         store.report_to(&self.health);
-        store_slot.fill(store.clone());
+        store_slot.fill(store);
         self.store = Some(store.clone());
         self.start_database_watch(store);
         match (self.settings.site.clone().map(|site| site.business), self.settings.lease.clone()) {
@@ -153,6 +154,7 @@ impl Supervisor {
                 notify(&[NotifyState::Ready]);
             }
         }
+        self.start_sync(store);
         self.wait_for_end(requests).await
     }
 

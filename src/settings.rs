@@ -40,8 +40,8 @@ use report::{Finding, Origins, Show, Span};
 use secrets::Secrets;
 pub use secrets::{StoredCredentials, UNIT_CREDENTIALS};
 pub use sections::{
-    Api, Database, DatabaseTls, LeaseSettings, ListenAddress, Mqtt, Retention, ServerTls, Settings, SpoolSettings, Tls,
-    TlsMode, WebOrigin,
+    Api, Database, DatabaseTls, JwtSettings, KeysPlace, LeaseSettings, ListenAddress, MappedRight, Mqtt, Retention,
+    ServerTls, Settings, SpoolSettings, SyncLogin, SyncSettings, Tls, TlsMode, WebOrigin,
 };
 pub use summary::summary;
 use zones::Zones;

@@ -19,6 +19,7 @@ mod hex;
 mod leases;
 mod limits;
 mod list;
+mod list_plan;
 mod list_text;
 mod locks;
 mod long_lived;
@@ -41,6 +42,7 @@ mod sqlite_access;
 mod sqlstates;
 mod statement;
 mod stored;
+mod totals;
 mod upgrade;
 
 pub use access::{Rotation, TokenPair};

@@ -278,6 +278,88 @@ fn charges_are_listed_with_what_can_still_change() {
     assert_eq!(site.get("/api/spaces/coworkercharges?CoworkerCharge_Final=maybe", &admin()).status, 400);
 }
 
+/// Inserts check-ins with these ids at location 1, one a minute.
+fn insert_visits(site: &Site, ids: std::ops::Range<i64>) {
+    let rows: Vec<String> = ids
+        .map(|id| {
+            let at = format!("2026-02-{:02}T{:02}:{:02}:00", 1 + id / 1440, id / 60 % 24, id % 60);
+            format!(
+                "({id}, 'a1b2c3d4-e5f6-7890-abcd-{id:012x}', {id}, 1, 2, '{at}.000Z', '{at}.000Z', '{at}', '{at}', \
+                 '{at}.000Z', '{at}.000Z', 'checkind')"
+            )
+        })
+        .collect();
+    let text = format!(
+        "INSERT INTO checkins (id, unique_id, coworker_id, business_id, source, from_time, to_time, from_time_local,
+           to_time_local, created_on, updated_on, updated_by) VALUES {}",
+        rows.join(",")
+    );
+    change(site, text);
+}
+
+fn change(site: &Site, text: String) {
+    let mut connection = site.connect();
+    site.run(connection.execute(sqlx::AssertSqlSafe(text))).expect("written");
+    site.run(connection.close()).expect("the end of the connection");
+}
+
+/// An incremental sync, as clients do it: page after page until there is no other.
+#[test]
+fn a_sync_repeats_and_misses_nothing_while_visits_come_and_go() {
+    let site = site();
+    change(&site, "DELETE FROM checkins".to_owned());
+    insert_visits(&site, 100..140);
+    let (mut page, mut shown) = (1, Vec::new());
+    loop {
+        let path = format!("/api/spaces/checkins?size=7&page={page}&from_Checkin_UpdatedOn=2026-02-01T00:00:00Z");
+        let answer = site.get(&path, &admin());
+        let body = answer.json();
+        shown.extend(ids(&answer));
+        assert_eq!(body["CurrentPage"], json!(page));
+        assert_eq!(body["FirstItem"], json!((page - 1) * 7 + 1));
+        // Two visits begin, and one that has been shown is deleted.
+        insert_visits(&site, 1000 + 2 * page..1002 + 2 * page);
+        change(&site, format!("DELETE FROM checkins WHERE id = {}", 140 - page));
+        if body["HasNextPage"] == json!(false) {
+            break;
+        }
+        page += 1;
+    }
+    assert_eq!(shown, (100..140).rev().collect::<Vec<i64>>());
+    // A list that begins with another page counts from its beginning.
+    let third = site.get("/api/spaces/checkins?size=5&page=3", &admin());
+    let all = site.get("/api/spaces/checkins?size=100", &admin());
+    assert_eq!(ids(&third), ids(&all)[10..15]);
+    assert_eq!(third.json()["TotalItems"], json!(ids(&all).len()));
+}
+
+/// Answers that their clients do not read are in memory, so there may be two large ones.
+#[test]
+fn a_third_large_list_is_refused_while_two_are_not_read() {
+    use std::io::{Read, Write};
+    let site = site();
+    insert_visits(&site, 10_000..13_000);
+    let large = "/api/spaces/checkins?size=3000";
+    let unread: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(site.address()).expect("the server listens");
+            let authorization = admin();
+            let request = format!("GET {large} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("sent");
+            // Its headers show that it is being sent.
+            stream.read_exact(&mut [0; 12]).expect("the status");
+            stream
+        })
+        .collect();
+    let refused = site.get(large, &admin());
+    assert_eq!((refused.status, refused.header("Retry-After")), (503, "5"), "{refused:?}");
+    assert!(refused.json()["Message"].as_str().is_some_and(|said| said.contains("smaller size")), "{refused:?}");
+    assert_eq!(site.get("/api/spaces/checkins?size=1000", &admin()).status, 200, "smaller lists are served");
+    drop(unread);
+    let answer = site.get(large, &admin());
+    assert_eq!((answer.status, ids(&answer).len()), (200, 3000));
+}
+
 #[test]
 fn the_names_of_sources_are_served() {
     let site = site();

@@ -1,4 +1,4 @@
-//! What a gateway needs of a shared PostgreSQL: two connections, the rights granted in the README, and no session
+//! What a gateway needs of a shared PostgreSQL: few connections, the rights granted in the README, and no session
 //! state.
 
 use std::{
@@ -134,10 +134,21 @@ fn two_gateways_work_behind_a_pgbouncer_in_transaction_mode() {
 }
 
 #[test]
-fn a_gateway_takes_two_connections_at_work_and_one_at_rest() {
+fn a_gateway_takes_four_connections_at_work_and_one_at_rest() {
+    connections_at_work(10, 4);
+}
+
+/// A login that was made for two connections is enough: then the API takes turns with the lease.
+#[test]
+fn a_gateway_makes_do_with_two_connections() {
+    connections_at_work(2, 2);
+}
+
+/// A gateway at work, whose login may open `allowed` connections, takes at most `expected`.
+fn connections_at_work(allowed: u32, expected: i64) {
     const TAPS: u32 = 2000;
     let server = Postgres::start();
-    prepared(&server, 2);
+    prepared(&server, allowed);
     let broker = Broker::plain();
     let home = gateway(&server.address(), &broker, 1);
     home.import(&people(PEOPLE, &[]));
@@ -174,7 +185,7 @@ fn a_gateway_takes_two_connections_at_work_and_one_at_rest() {
         working.store(false, Ordering::Relaxed);
     });
     wait_for_facts(&ledger, &mut [&mut daemon], TAPS);
-    assert_eq!(most, 2, "connections at work");
+    assert_eq!(most, expected, "connections at work");
     wait_for("one connection", LIMIT, || match taken() {
         1 => Ok(()),
         more => Err(format!("{more}")),

@@ -116,7 +116,7 @@ fn the_shipped_file_shows_every_key_with_its_default() {
     let everything: String = shipped_with_everything()
         .lines()
         .filter(|line| {
-            !["password_file", "cert_file", "key_file", "ca_file", "username", "tls", "protected_by"]
+            !["password_file", "cert_file", "key_file", "ca_file", "username", "tls", "protected_by", "jwks_file"]
                 .iter()
                 .any(|key| line.starts_with(key))
         })
@@ -126,10 +126,15 @@ fn the_shipped_file_shows_every_key_with_its_default() {
          [mqtt]\nurl = \"mqtts://broker.example\"\nclient_id = \"checkind-hub-one\"\n\
          [[source]]\nname = \"front\"\npreset = \"uhppoted\"\n\
          topics = [\"uhppoted/gateway/events\", \"uhppoted/gateway/events/live\"]\n\
+         [jwt]\nissuer = \"https://login.example\"\naudience = \"checkind\"\n\
+         jwks_url = \"https://login.example/keys\"\nbusinesses_claim = \"businesses\"\n\
+         roles = [\"front-desk = Checkin-List\", \"managers = admin\"]\n\
          [[door]]\nmatch = \"405419896:4\"\nname = \"Main entrance\"\n\
-         [[capture]]\ninterface = \"eth1\"\nvlans = [10, 20]\nignore = [\"02:00:5e:00:00:01\", \"00:50:56:*\"]\n"
+         [[capture]]\ninterface = \"eth1\"\nvlans = [10, 20]\nignore = [\"02:00:5e:00:00:01\", \"00:50:56:*\"]\n\
+         [sync]\nurl = \"https://spaces.example\"\ntoken_file = \"sync-token\"\n"
     );
-    same(&Folder::new(everything).settings(&[]), &Folder::new(required).settings(&[]));
+    let with_token = |text: String| Folder::new(text).write("sync-token", "a secret").settings(&[]);
+    same(&with_token(everything), &with_token(required));
 }
 
 #[test]
@@ -139,9 +144,19 @@ fn the_shipped_file_shows_every_known_key() {
         everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
     shown.retain(|key| !key.starts_with('#'));
     // The fault for an unknown key lists all known keys.
-    for section in
-        ["[database]", "[spool]", "[site]", "[lease]", "[mqtt]", "[api]", "[retention]", "[[door]]", "[[capture]]"]
-    {
+    for section in [
+        "[database]",
+        "[spool]",
+        "[site]",
+        "[lease]",
+        "[mqtt]",
+        "[api]",
+        "[sync]",
+        "[jwt]",
+        "[retention]",
+        "[[door]]",
+        "[[capture]]",
+    ] {
         let faults = Folder::new(format!("{section}\nxxxxxxxxxx = 1\n")).faults(&[]);
         let known = faults.lines().find_map(|line| line.split_once("known: ")).expect("the known keys").1;
         for key in known.split(", ") {
@@ -323,6 +338,12 @@ const BROKEN: &[(&str, &str)] = &[
         "an unknown parameter of a database",
         "[database]\nurl = \"postgres://u@db/x?options=-cx%3D1&connect_timeout=5\"\n",
     ),
+    ("a sync without a login", "[sync]\nurl = \"https://u:hunter2@spaces.example\"\n"),
+    ("a sync over plain HTTP", "[sync]\nurl = \"http://spaces.example\"\nusername = \"u\"\n"),
+    (
+        "a sync with everything",
+        "[sync]\nurl = \"http://localhost/api\"\ntoken_file = \"x\"\nusername = \"u\"\nevery = \"0s\"\nca_file = \"x\"\ntoken = \"hunter2\"\n",
+    ),
     ("a database without TLS", "[database]\nurl = \"postgres://u@db/x\"\ntls = \"off\"\n"),
     (
         "a database that any server can be",
@@ -346,6 +367,12 @@ const BROKEN: &[(&str, &str)] = &[
         "[api]\nlisten = \"unix:/run/api.sock\"\ntls_cert_file = \"nowhere.pem\"\ntls_key_file = \"nowhere.key\"\n",
     ),
     ("a socket without a place", "[api]\nlisten = \"unix:api.sock\"\n"),
+    ("a provider without anything", "[jwt]\n"),
+    (
+        "a provider",
+        "[jwt]\nissuer = \"i\"\naudience = \"a\"\njwks_url = \"http://login.example/keys\"\njwks_file = \"nowhere.json\"\n\
+         roles = [\"managers\", \"= admin\", \"desk = Checkin-Fly\", 7]\n",
+    ),
     (
         "pages",
         "[api]\ncors_origins = [\"*\", \"null\", \"kiosk.example\", \"https://kiosk.example/\", \"https://Kiosk.example\", \

@@ -78,7 +78,7 @@ fn a_certificate_that_a_broker_signed_itself_works_as_ca_file_and_no_other_does(
         let mut daemon = home.start();
         daemon.wait_until_ready();
         if name == "expired" {
-            daemon.wait_for_line("the broker's certificate has expired");
+            daemon.wait_for_line("the server's certificate has expired");
         }
         daemon.stop();
         drop(broker);

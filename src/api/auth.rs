@@ -15,7 +15,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::SecretString;
 
-use super::{ApiState, Peer, address::Caller, reply::Problem, sign_in::PasswordHolder};
+use super::{ApiState, Peer, address::Caller, jwt, reply::Problem, sign_in::PasswordHolder};
 use crate::{
     access::{BearerToken, Role, SignedIn, TokenName, User, UserName},
     metrics::SignIn,
@@ -34,6 +34,8 @@ enum HttpCredential {
     None,
     /// The token's digest; `None` if no token of ours looks like this.
     Bearer(Option<BearerToken>),
+    /// A token of an identity provider.
+    Jwt(SecretString),
     /// The user name and the password.
     Basic {
         name: String,
@@ -73,6 +75,10 @@ pub(super) async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<
         HttpCredential::None => return Err(Problem::NoCredentials),
         // Not throttled: 256 random bits cannot be guessed, and a wait would hit the valid tokens of the same address.
         HttpCredential::Bearer(Some(token)) => bearer(api, token).await?,
+        HttpCredential::Jwt(token) => match &api.jwt {
+            Some(jwt) => jwt.signed_in(token).await,
+            None => None,
+        },
         HttpCredential::Unreadable | HttpCredential::Bearer(None) => None,
         HttpCredential::Basic { name, password } => basic(api, shown, name, password).await?.map(SignedIn::from),
     };
@@ -156,7 +162,11 @@ fn credential(headers: &HeaderMap) -> HttpCredential {
         return HttpCredential::Unreadable;
     };
     if scheme.eq_ignore_ascii_case("Bearer") {
-        return HttpCredential::Bearer(BearerToken::read(rest.trim()));
+        let token = rest.trim();
+        if jwt::looks_like_one(token) {
+            return HttpCredential::Jwt(SecretString::from(token));
+        }
+        return HttpCredential::Bearer(BearerToken::read(token));
     }
     if scheme.eq_ignore_ascii_case("Basic") {
         return basic_credential(rest.trim()).unwrap_or(HttpCredential::Unreadable);
@@ -179,6 +189,7 @@ impl HttpCredential {
         match self {
             Self::None => "none",
             Self::Bearer(_) => "bearer",
+            Self::Jwt(_) => "jwt",
             Self::Basic { .. } => "basic",
             Self::Unreadable => "unreadable",
         }

@@ -37,12 +37,15 @@ pub(super) async fn list(
     let response = match found.form {
         AnswerForm::Bare => json(StatusCode::OK, &found.documents),
         AnswerForm::Envelope => {
+            let total = u64::try_from(found.total).unwrap_or(u64::MAX);
+            let up_to = u64::from(found.page.0) * u64::from(found.page.1);
             let figures = PageFigures {
                 page: found.page.0,
                 size: found.page.1,
                 order: found.order,
                 direction: found.direction,
-                total: u64::try_from(found.total).unwrap_or(u64::MAX),
+                total,
+                has_next: up_to < total,
             };
             json(StatusCode::OK, &ListEnvelope::of(figures, found.documents))
         }

@@ -42,6 +42,10 @@ use crate::{
 /// How often a change is tried if imports by other processes overtake it.
 const TRIES: usize = 3;
 
+/// The largest document, in bytes: four times the largest body. A change that would make it larger is a fault, because
+/// keys that a body lacks stay.
+const LARGEST_DOCUMENT: usize = 256 * 1024;
+
 /// The fault of a change that leaves the businesses of its user.
 const NOT_OWN: &str = "names a business that this user is not limited to, or none at all";
 
@@ -215,6 +219,9 @@ async fn attempt(
             fields: Vec::new(),
         });
     };
+    if document.body.len() > LARGEST_DOCUMENT {
+        return Err(vec![FieldFault::new("body", None, "would make the record larger than 256 KiB")].into());
+    }
     let now = api.clock.now().wall;
     let after = match before {
         // What is archived is no longer shown.
@@ -238,29 +245,25 @@ async fn attempt(
     Ok(ChangedEntity { id, unique_id: shown_identity(kind, id, &after), updated_on: now, fields })
 }
 
-/// The id of a new entity: the one that the client gives, if it is free.
+/// The id of a new entity: the one that the client gives, if no entity has or had it. A new entity must not begin with
+/// what a deleted one had, such as its cards.
 async fn new_id(
     store: &Store,
     kind: EntityKind,
     given: Option<i64>,
     body: &mut CommandBody,
 ) -> Result<i64, StoreError> {
-    let Some(given) = given else {
-        let next = store.highest_id(kind).await?.max(FIRST_OWN_ID - 1).saturating_add(1);
-        if next > LAST_OWN_ID {
-            // Only an import can hold such an id.
-            body.fault("Id", None, "is required here, because the directory has the highest id");
-        }
-        return Ok(next);
+    let id = match given {
+        Some(given) => given,
+        None => store.highest_id(kind).await?.saturating_add(1).max(FIRST_OWN_ID),
     };
-    if given > LAST_OWN_ID {
-        body.fault("Id", Some(&given.to_string()), format!("is more than {LAST_OWN_ID}"));
+    let shown = id.to_string();
+    if id > LAST_OWN_ID {
+        body.fault("Id", Some(&shown), "is larger than clients can read (9007199254740991)");
+    } else if store.directory_entity(kind, id).await?.is_some() {
+        body.fault("Id", Some(&shown), "is in use, or was before its record was deleted");
     }
-    let stored = store.directory_entity(kind, given).await?;
-    if stored.is_some_and(|stored| documents::document(kind, kept(&stored), Shown::Whole).is_some()) {
-        body.fault("Id", Some(&given.to_string()), "is in use");
-    }
-    Ok(given)
+    Ok(id)
 }
 
 /// Compares a draft with the stored directory, as far as the user sees it: what others have must not show in a fault.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    client_time,
+    client_number, client_time,
     fault::FieldFault,
     listed_entity::is_named,
     query::{self, AnswerForm, Paging, Side},
@@ -213,7 +213,7 @@ pub(super) fn read(kind: EntityKind, query: &str) -> Result<DocumentQuery, Vec<F
                 Some(ids) => asked.get_or_insert_with(Vec::new).extend(ids),
                 None => faults.push(FieldFault::new(&name, Some(&value), query::ID_LIST)),
             }
-        } else if side == Side::Exact && field == Some("id") && !is_word && value.parse::<i64>().is_err() {
+        } else if side == Side::Exact && field == Some("id") && !is_word && client_number::whole(&value).is_none() {
             faults.push(FieldFault::new(&name, Some(&value), "is a number"));
         } else if side != Side::Exact && field.is_some() && client_time::instant(&value).is_none() {
             faults.push(FieldFault::new(&name, Some(&value), "is a time, such as 2026-11-26T19:30:00Z"));
@@ -321,10 +321,10 @@ fn passes(value: Option<&Value>, side: Side, wanted: &str) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(known) => query::truth(wanted) == Some(*known),
-        Value::Number(known) => match (known.as_i64(), wanted.parse::<i64>()) {
+        Value::Number(known) => match (known.as_i64(), client_number::whole(wanted)) {
             // Floating point does not tell large ids apart.
-            (Some(known), Ok(wanted)) => known == wanted,
-            (Some(_) | None, Ok(_) | Err(_)) => wanted.parse::<f64>().ok() == known.as_f64(),
+            (Some(known), Some(wanted)) => known == wanted,
+            (Some(_), None) | (None, _) => wanted.parse::<f64>().ok() == known.as_f64(),
         },
         Value::String(known) => known.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase()),
         // A list of references is found by an id in it.

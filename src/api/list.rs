@@ -2,19 +2,23 @@
 //! records by their ids as a bare array.
 
 use axum::{
+    body::Body,
     extract::{RawQuery, State},
     http::{HeaderName, HeaderValue, StatusCode},
     response::Response,
 };
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::{
     ApiState,
     auth::{RequestIdentity, require},
-    listed_entity::{CHECKIN, COWORKER_CHARGE, FAILED_CHECKIN, key_of},
+    large_lists::{LARGE, LargeBody, LargeTurn},
+    listed_entity::{CHECKIN, COWORKER_CHARGE, FAILED_CHECKIN, ListedEntity, key_of},
+    page_ends::{ListKey, list_key},
     query::{self, AnswerForm, ReadQuery},
-    reply::{RequestRefusal, json},
+    reply::{Problem, RequestRefusal, json_body, json_bytes},
     shape::{ChargeEntity, CheckinEntity, FailedCheckinEntity},
 };
 use crate::{
@@ -50,16 +54,68 @@ pub(super) struct ListEnvelope<R> {
     page_size: u32,
 }
 
+/// What a request asks for, and what its answer needs.
+struct AskedList {
+    read: ReadQuery,
+    key: ListKey,
+    turn: Option<LargeTurn>,
+}
+
+impl AskedList {
+    /// Reads a request for a list of this entity, of a user with the role for it.
+    async fn read(
+        api: &ApiState,
+        shown: &RequestIdentity,
+        (entity, role): (&'static ListedEntity, RoleEntity),
+        query: Option<&str>,
+    ) -> Result<Self, RequestRefusal> {
+        let user = require(api, shown, Role::of(role, Right::List)).await?;
+        let now = api.clock.now();
+        let mut read = query::read(entity, query.unwrap_or_default(), now.wall)?;
+        read.query.businesses = user.reach.only().cloned();
+        let key = list_key([&user.name.to_string(), &format!("{:?}", shown.caller), entity.prefix, &read.list]);
+        if read.form == AnswerForm::Envelope && read.query.order.has_places() {
+            read.query.after = api.page_ends().begin(&key, read.query.page, now.boot);
+        }
+        let turn = api.large_lists.turn(read.query.size).await?;
+        Ok(Self { read, key, turn })
+    }
+
+    /// The answer with this page, which `body` puts together.
+    async fn answer<T: Send + 'static>(
+        self,
+        api: &ApiState,
+        page: ListPage<T>,
+        body: impl FnOnce(&ReadQuery, &ListPage<T>) -> Vec<u8> + Send + 'static,
+    ) -> Result<Response, RequestRefusal> {
+        let Self { read, key, turn } = self;
+        if let Some(end) = page.end.filter(|_| read.form == AnswerForm::Envelope) {
+            api.page_ends().note(key, read.query.page, end, api.clock.now().boot);
+        }
+        let turn = turn.filter(|_| page.records.len() > LARGE as usize);
+        let (bytes, read) = if turn.is_some() {
+            // Ten thousand records take longer than a tap may wait.
+            let built = spawn_blocking(move || (body(&read, &page), read)).await;
+            built.map_err(|_| Problem::Broken)?
+        } else {
+            (body(&read, &page), read)
+        };
+        let body = match turn {
+            Some(turn) => Body::new(LargeBody::new(bytes.into(), turn)),
+            None => Body::from(bytes),
+        };
+        Ok(named_ignored(json_body(StatusCode::OK, body), &read.ignored))
+    }
+}
+
 pub(super) async fn checkins(
     State(api): State<ApiState>,
     shown: RequestIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RequestRefusal> {
-    let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::List)).await?;
-    let mut read = query::read(&CHECKIN, query.as_deref().unwrap_or_default(), api.clock.now().wall)?;
-    read.query.businesses = user.reach.only().cloned();
-    let page = api.store()?.checkin_page(&read.query).await?;
-    Ok(answer(&read, &page, CheckinEntity::from))
+    let asked = AskedList::read(&api, &shown, (&CHECKIN, RoleEntity::Checkin), query.as_deref()).await?;
+    let page = api.store()?.checkin_page(&asked.read.query).await?;
+    asked.answer(&api, page, |read, page| body(read, page, CheckinEntity::from)).await
 }
 
 pub(super) async fn failed_checkins(
@@ -67,11 +123,9 @@ pub(super) async fn failed_checkins(
     shown: RequestIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RequestRefusal> {
-    let user = require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::List)).await?;
-    let mut read = query::read(&FAILED_CHECKIN, query.as_deref().unwrap_or_default(), api.clock.now().wall)?;
-    read.query.businesses = user.reach.only().cloned();
-    let page = api.store()?.failed_checkin_page(&read.query).await?;
-    Ok(answer(&read, &page, FailedCheckinEntity::from))
+    let asked = AskedList::read(&api, &shown, (&FAILED_CHECKIN, RoleEntity::FailedCheckin), query.as_deref()).await?;
+    let page = api.store()?.failed_checkin_page(&asked.read.query).await?;
+    asked.answer(&api, page, |read, page| body(read, page, FailedCheckinEntity::from)).await
 }
 
 pub(super) async fn charges(
@@ -79,23 +133,21 @@ pub(super) async fn charges(
     shown: RequestIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RequestRefusal> {
-    let user = require(&api, &shown, Role::of(RoleEntity::CoworkerCharge, Right::List)).await?;
+    let asked = AskedList::read(&api, &shown, (&COWORKER_CHARGE, RoleEntity::CoworkerCharge), query.as_deref()).await?;
+    let page = api.store()?.charge_page(&asked.read.query).await?;
     let now = api.clock.now().wall;
-    let mut read = query::read(&COWORKER_CHARGE, query.as_deref().unwrap_or_default(), now)?;
-    read.query.businesses = user.reach.only().cloned();
-    let page = api.store()?.charge_page(&read.query).await?;
-    Ok(answer(&read, &page, |charge| ChargeEntity::of(charge, now)))
+    asked.answer(&api, page, move |read, page| body(read, page, |charge| ChargeEntity::of(charge, now))).await
 }
 
 /// The page in its envelope; bare, if it was asked for by ids.
-fn answer<'a, T, R: Serialize>(
-    ReadQuery { query, form, ignored }: &ReadQuery,
+fn body<'a, T, R: Serialize>(
+    ReadQuery { query, form, .. }: &ReadQuery,
     page: &'a ListPage<T>,
     shape: impl Fn(&'a T) -> R,
-) -> Response {
+) -> Vec<u8> {
     let records: Vec<R> = page.records.iter().map(shape).collect();
-    let response = match form {
-        AnswerForm::Bare => json(StatusCode::OK, &records),
+    match form {
+        AnswerForm::Bare => json_bytes(&records),
         AnswerForm::Envelope => {
             let figures = PageFigures {
                 page: query.page,
@@ -103,11 +155,11 @@ fn answer<'a, T, R: Serialize>(
                 order: key_of(query.order),
                 direction: query.direction,
                 total: page.total,
+                has_next: page.has_more,
             };
-            json(StatusCode::OK, &ListEnvelope::of(figures, records))
+            json_bytes(&ListEnvelope::of(figures, records))
         }
-    };
-    named_ignored(response, ignored)
+    }
 }
 
 /// The response, with the parameters that were left out.
@@ -131,11 +183,14 @@ pub(super) struct PageFigures {
     pub(super) direction: SortDirection,
     /// How many match, on all pages.
     pub(super) total: u64,
+    /// Whether another page follows.
+    pub(super) has_next: bool,
 }
 
 impl<R> ListEnvelope<R> {
     /// The envelope of these records.
-    pub(super) fn of(PageFigures { page, size, order, direction, total }: PageFigures, records: Vec<R>) -> Self {
+    pub(super) fn of(figures: PageFigures, records: Vec<R>) -> Self {
+        let PageFigures { page, size, order, direction, total, has_next } = figures;
         let full = u64::from(size);
         let before = u64::from(page.saturating_sub(1)) * full;
         let found = u64::try_from(records.len()).unwrap_or(u64::MAX);
@@ -152,7 +207,7 @@ impl<R> ListEnvelope<R> {
             last_item: if found == 0 { 0 } else { before + found },
             total_items: total,
             total_pages: total.div_ceil(full),
-            has_next_page: before + found < total && found > 0,
+            has_next_page: has_next,
             has_previous_page: page > 1,
             page_number: page,
             page_size: size,

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::{client_time, fault::FieldFault, listed_entity::ListedEntity};
+use super::{client_number, client_time, fault::FieldFault, listed_entity::ListedEntity};
 use crate::base::{
     clock::WallTime,
     listing::{FieldKind, FieldTest, LARGEST_PAGE, ListQuery, ListedField, SortDirection},
@@ -43,6 +43,8 @@ pub(super) struct ReadQuery {
     pub(super) form: AnswerForm,
     /// The names of the parameters that mean nothing here.
     pub(super) ignored: Vec<String>,
+    /// All parameters but the page: what the pages of one list have in common.
+    pub(super) list: String,
 }
 
 /// Which side of a range, or neither.
@@ -107,13 +109,16 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = (String, String, S
 /// Reads the query of a list of this entity.
 pub(super) fn read(entity: &'static ListedEntity, query: &str, now: WallTime) -> Result<ReadQuery, Vec<FieldFault>> {
     let mut reading = Reading { entity, now, ids: None, tests: Vec::new(), ignored: Vec::new(), faults: Vec::new() };
-    let mut paging = Paging::default();
+    let (mut paging, mut list) = (Paging::default(), String::new());
     for (name, lower, value) in parameters(query) {
         if !paging.take((&name, &lower, &value), &mut reading.faults) {
             reading.filter(&name, &lower, &value);
         }
+        if lower != "page" {
+            list.extend([lower.as_str(), "\0", value.as_str(), "\0"]);
+        }
     }
-    reading.finish(&paging)
+    reading.finish(&paging, list)
 }
 
 struct Reading {
@@ -165,7 +170,7 @@ impl Reading {
         self.faults.push(FieldFault::new(name, Some(value), message));
     }
 
-    fn finish(mut self, paging: &Paging) -> Result<ReadQuery, Vec<FieldFault>> {
+    fn finish(mut self, paging: &Paging, list: String) -> Result<ReadQuery, Vec<FieldFault>> {
         let mut order = self.entity.default_order();
         if let Some((name, wanted)) = &paging.order {
             match self.entity.field(wanted) {
@@ -187,15 +192,17 @@ impl Reading {
             }),
             page: paging.page,
             size: paging.size,
+            after: None,
         };
         let Some(ids) = self.ids else {
-            return Ok(ReadQuery { query, form: AnswerForm::Envelope, ignored: self.ignored });
+            return Ok(ReadQuery { query, form: AnswerForm::Envelope, ignored: self.ignored, list });
         };
         let id = self.entity.id();
         let (order, direction) = (id, SortDirection::Ascending);
-        let mut query = ListQuery { order, direction, page: 1, size: LARGEST_PAGE, ..query };
+        let size = u32::try_from(ids.len()).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE);
+        let mut query = ListQuery { order, direction, page: 1, size, ..query };
         query.tests.push((id, FieldTest::AnyOf(ids)));
-        Ok(ReadQuery { query, form: AnswerForm::Bare, ignored: self.ignored })
+        Ok(ReadQuery { query, form: AnswerForm::Bare, ignored: self.ignored, list })
     }
 }
 
@@ -250,7 +257,7 @@ fn test(field: &ListedField, side: Side, value: &str) -> Result<FieldTest, &'sta
             if value.starts_with('[') {
                 return ids(value).map(FieldTest::AnyOf).ok_or(ID_LIST);
             }
-            value.parse().map(FieldTest::Number).map_err(|_| "is a number")
+            client_number::whole(value).map(FieldTest::Number).ok_or("is a number")
         }
         (FieldKind::Source, Side::Exact) => {
             let source = CheckinSource::from_text(value).ok_or("is the name or the number of an eCheckinSource")?;
@@ -335,6 +342,7 @@ mod tests {
             ("To_Checkin_UpdatedOn=2026-11-26T00:00", "updated_on", FieldTest::To(at("2026-11-26T00:00:00Z"))),
             ("Checkin_FromTime=2026-11-26T09:00:00Z", "from_time", FieldTest::At(at("2026-11-26T09:00:00Z"))),
             ("Id=5", "id", FieldTest::Number(5)),
+            ("Id=5.0", "id", FieldTest::Number(5)),
         ] {
             assert_eq!(tests(query), [(column, test)], "{query}");
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Extension,
+    body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -26,8 +27,17 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// A response with a JSON body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("bodies are plain data");
+    json_body(status, json_bytes(body).into())
+}
+
+/// A response whose body is JSON already.
+pub(super) fn json_body(status: StatusCode, body: Body) -> Response {
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// A JSON body.
+pub(super) fn json_bytes(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("bodies are plain data")
 }
 
 /// Why a request fails.
@@ -59,6 +69,8 @@ pub(super) enum Problem {
     BadRequest(&'static str),
     /// All places for connections are taken. The rest are for the paths of monitoring.
     NoPlace,
+    /// Too many large answers are being sent.
+    Crowded,
     /// The request took too long.
     TooSlow,
     /// A fault that a retry will not fix.
@@ -213,7 +225,7 @@ impl Problem {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoCredentials | Self::BadCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Unavailable | Self::DecidesNothing | Self::Busy | Self::NoPlace | Self::TooSlow => {
+            Self::Unavailable | Self::DecidesNothing | Self::Busy | Self::NoPlace | Self::Crowded | Self::TooSlow => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -243,6 +255,9 @@ impl Problem {
             },
             Self::BadRequest(how) => how.to_owned(),
             Self::NoPlace => "Every connection is in use; try again later.".to_owned(),
+            Self::Crowded => {
+                "Too many large lists at the same time; try again later, or ask for a smaller size.".to_owned()
+            }
             Self::TooSlow => "The request took too long; try again later.".to_owned(),
             Self::Broken => "The request cannot be answered; see the daemon's log.".to_owned(),
         }
@@ -267,6 +282,7 @@ impl Problem {
             | Self::Throttled(_)
             | Self::BadRequest(_)
             | Self::NoPlace
+            | Self::Crowded
             | Self::TooSlow
             | Self::Broken => Vec::new(),
         }

@@ -167,6 +167,27 @@ pub struct ListQuery {
     pub page: u32,
     /// Records of a page, from 1 to [`LARGEST_PAGE`].
     pub size: u32,
+    /// The end of the page before this one, where that is known: the page begins there, whatever came or went before it
+    /// since. Without it, as many records are passed over as all pages before it have.
+    pub after: Option<ListPosition>,
+}
+
+/// A place between two records of a sorted list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListPosition {
+    /// What the record before it is sorted by.
+    pub key: PositionKey,
+    /// The number of that record.
+    pub id: i64,
+}
+
+/// What a record is sorted by, in lists whose places are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PositionKey {
+    /// An id or another number.
+    Number(i64),
+    /// An instant.
+    Instant(WallTime),
 }
 
 /// One page.
@@ -174,8 +195,20 @@ pub struct ListQuery {
 pub struct ListPage<T> {
     /// Its records.
     pub records: Vec<T>,
-    /// How many match, on all pages.
+    /// How many match, on all pages. While records change, a count that takes long may be up to a minute old.
     pub total: u64,
+    /// Whether more records follow.
+    pub has_more: bool,
+    /// Its end; `None` if it has no record, or is sorted by a field whose places are not kept.
+    pub end: Option<ListPosition>,
+}
+
+impl ListedField {
+    /// Whether the places of a list that is sorted by it are kept: its values are never null, and the databases agree on
+    /// their order.
+    pub const fn has_places(&self) -> bool {
+        self.is_always_set && matches!(self.kind, FieldKind::Number | FieldKind::Source | FieldKind::Instant)
+    }
 }
 
 impl ListQuery {

@@ -174,7 +174,9 @@ impl Supervisor {
         self.settings.spool = old.spool;
         self.settings.lease = old.lease;
         self.settings.api = old.api;
+        self.settings.jwt = old.jwt;
         self.settings.captures = old.captures;
+        self.settings.sync = old.sync;
         self.settings.retention = old.retention;
 
         // The old session ends before the new one starts. The broker keeps our messages in between.

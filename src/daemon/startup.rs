@@ -13,6 +13,7 @@ use super::{
     prepared::{Prepared, data_folder},
     retention,
     supervisor::{Running, SessionTokens, SitePhase, Supervisor},
+    sync::DirectorySync,
     systemd::{Reporter, StartUp},
     version_watch::{VersionWatch, known_macs},
 };
@@ -62,7 +63,8 @@ impl Supervisor {
         let mut state =
             ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
                 .for_pages_of(&origins)
-                .with_edits(self.edits.clone());
+                .with_edits(self.edits.clone())
+                .with_identity_provider(self.settings.jwt.as_deref());
         if let Some(site) = &self.settings.site {
             state = state.of_site(site.business, &site.name);
         }
@@ -179,6 +181,18 @@ impl Supervisor {
         let turn = self.turns.watch(Part::Retention.name());
         self.parts.spawn(Part::Retention, async move {
             retention::run(business, policy, store, clock, turn, stop).await;
+            Ok(())
+        });
+    }
+
+    /// Starts reading the directory from the platform, if configured.
+    pub(super) fn start_sync(&mut self, store: &Store) {
+        let Some(settings) = self.settings.sync.clone() else { return };
+        let turn = self.turns.watch(Part::Sync.name());
+        let sync = DirectorySync::new(settings, store.clone(), self.clock.clone(), self.health.clone(), turn);
+        let stop = self.stop.rest.clone();
+        self.parts.spawn(Part::Sync, async move {
+            sync.run(stop).await;
             Ok(())
         });
     }

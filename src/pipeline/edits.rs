@@ -8,14 +8,17 @@ mod plan;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::plan::{EditFault, WantedTimes};
 use self::plan::{Overlap, PlannedSet};
 use super::{
-    attempts::PipelineError,
+    attempts::{PipelineError, STALE},
     batch_work::{BatchWork, CommitEnd},
     decide::NewEdit,
     intake::Intake,
@@ -40,6 +43,10 @@ pub const WAITING_EDITS: usize = 64;
 
 /// The most edits that are decided before doors and captures have their turn again.
 const EDITS_A_TURN: usize = 16;
+
+/// How often an edit waits [`STALE`] for a changed directory, while nothing else is decided. After that, a person who is
+/// not in the loaded one counts as unknown.
+const DIRECTORY_WAITS: usize = 6;
 
 /// What a user of the API wants of a check-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,6 +240,9 @@ impl Pipeline {
                     let id = store.add_plain_checkin(plain, &request.by, request.system_id.as_deref(), now).await?;
                     return Err(self.checkin_after(id, None, set.from).await?.into());
                 };
+                if self.check_coworker(coworker, business, set.from, &request.reach).is_err() {
+                    self.take_up_directory().await?;
+                }
                 self.check_coworker(coworker, business, set.from, &request.reach)?;
                 if set.from < now.minus(LATEST) {
                     let message = "is more than eight days ago: what admission would have said is no longer known";
@@ -335,6 +345,20 @@ impl Pipeline {
             return Err(vec![EditFault::new("BusinessId", message)]);
         }
         Ok(calendar_of(&policies, business, at))
+    }
+
+    /// Waits until a changed directory is loaded: a client that creates a person checks them in next.
+    async fn take_up_directory(&self) -> Result<(), StoreError> {
+        for _ in 0..DIRECTORY_WAITS {
+            let mut directories = self.context.directories.clone();
+            directories.mark_unchanged();
+            if self.context.store.newest_directory().await? == self.directory_version() {
+                break;
+            }
+            self.ask_for_newer();
+            let _asked_again = time::timeout(STALE, directories.changed()).await;
+        }
+        Ok(())
     }
 
     fn check_coworker(

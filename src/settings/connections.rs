@@ -1,4 +1,4 @@
-//! Validates how the database, the broker and the API are reached, and what protects each from readers in between.
+//! Validates how the database, the broker, the API and the platform are reached, and what protects each from readers in between.
 //!
 //! To another machine, everything goes through verified TLS, unless `protected_by` says in words what protects the
 //! connection instead. Without such words, that is a fault and no warning: passwords, cards and names would be readable
@@ -15,10 +15,13 @@ use crate::{
         reader::Given,
         report::Span,
         secrets::PemKind,
-        sections::{Api, Database, DatabaseTls, ListenAddress, Mqtt, ServerTls, Tls, TlsMode},
-        url::{BrokerUrl, DatabaseUrl},
+        sections::{
+            Api, Database, DatabaseTls, JwtSettings, KeysPlace, ListenAddress, Mqtt, ServerTls, SyncLogin,
+            SyncSettings, Tls, TlsMode,
+        },
+        url::{BrokerUrl, DatabaseUrl, PlatformUrl},
         validate::Check,
-        written::{ApiWritten, DatabaseWritten, MqttWritten},
+        written::{ApiWritten, DatabaseWritten, JwtWritten, MqttWritten, SyncWritten},
     },
 };
 
@@ -231,6 +234,42 @@ impl Check<'_> {
         Some(Api { listen, tls, protected_by: protected_by.good(), cors_origins })
     }
 
+    /// `[jwt]`. `is_off` says whether the API is switched off.
+    pub(super) fn jwt(&mut self, written: JwtWritten, is_off: bool) -> Option<JwtSettings> {
+        let place = self.headers.get("jwt").copied()?;
+        let JwtWritten { issuer, audience, jwks_file, jwks_url, name_claim, roles_claim, roles, businesses_claim } =
+            written;
+        if is_off {
+            self.warn(place, "jwt", "is never used: the API is off");
+        }
+        let issuer = self.required(place, "[jwt]", "issuer", issuer);
+        let audience = self.required(place, "[jwt]", "audience", audience);
+        if jwks_file.is_absent() && jwks_url.is_absent() {
+            self.missing(place, "[jwt]", "has no jwks_url and no jwks_file, the keys of the identity provider");
+        }
+        if let (Some(second), false) = (jwks_file.place(), jwks_url.is_absent()) {
+            self.fault(second, "jwks_file", "is the second place of the keys; remove it or jwks_url");
+        }
+        if roles.is_absent() {
+            let message = "has no roles, so tokens allow nothing; write for example roles = [\"managers = admin\"]";
+            self.warn(place, "[jwt]", message);
+        }
+        let file = match jwks_file {
+            Given::Good(written, place) => self.read("jwks_file", &written, place).map(|file| file.path),
+            Given::Absent | Given::Faulty => None,
+        };
+        let keys = jwks_url.good().map(KeysPlace::Url).or(file.map(KeysPlace::File));
+        Some(JwtSettings {
+            issuer: issuer?,
+            audience: audience?,
+            keys: keys?,
+            name_claim: name_claim.good()?,
+            roles_claim: roles_claim.good()?,
+            roles: roles.good().unwrap_or_default(),
+            businesses_claim: businesses_claim.good(),
+        })
+    }
+
     /// The files of the API's certificate.
     fn server_tls(&mut self, cert_file: Given<PathBuf>, key_file: Given<PathBuf>) -> Option<ServerTls> {
         if let (Some(place), true) = (cert_file.place(), key_file.is_absent()) {
@@ -243,6 +282,60 @@ impl Check<'_> {
         let cert_file = self.pem("tls_cert_file", cert_file, PemKind::Certificate);
         let key_file = self.pem("tls_key_file", key_file, PemKind::PrivateKey);
         Some(ServerTls { cert_file: cert_file?, key_file: key_file? })
+    }
+
+    /// `[sync]`.
+    pub(super) fn sync(&mut self, written: SyncWritten) -> Option<SyncSettings> {
+        let place = self.headers.get("sync").copied()?;
+        let SyncWritten { url, token_file, username, password_file, every, ca_file, protected_by } = written;
+        let url_place = url.place();
+        let url = self.required(place, "[sync]", "url", url);
+        match &url {
+            Some(url) if !url.tls && !is_this_machine(&url.host) => {
+                if let (Some(place), true) = (url_place, protected_by.is_absent()) {
+                    let message = "http:// to another machine lets anyone on the way read the directory, the cards and the \
+                                   token; write https://, or say in protected_by what else protects the connection, for \
+                                   example protected_by = \"the VPN between the sites\"";
+                    self.fault(place, "url", message);
+                }
+            }
+            Some(url) if url.tls => self.unused_protection(&protected_by, "TLS protects the connection"),
+            Some(_) => self.unused_protection(&protected_by, "the server is on this machine"),
+            None => {}
+        }
+        let encrypted = url.as_ref().is_none_or(|url| url.tls);
+        if let (Some(place), false) = (ca_file.place(), encrypted) {
+            self.fault(place, "ca_file", "is only for TLS; write url = \"https://…\" to use it");
+        }
+        let login = self.sync_login(place, token_file, username, password_file);
+        let tls = self.tls_files(ca_file, Given::Absent, Given::Absent);
+        let PlatformUrl { host, port, tls: encrypted } = url?;
+        let tls = encrypted.then_some(tls);
+        Some(SyncSettings { host, port, login: login?, every: every.good()?, tls, protected_by: protected_by.good() })
+    }
+
+    /// A token, or a user name with a password.
+    fn sync_login(
+        &mut self,
+        section: Span,
+        token_file: Given<PathBuf>,
+        username: Given<String>,
+        password_file: Given<PathBuf>,
+    ) -> Option<SyncLogin> {
+        if token_file.is_absent() {
+            if username.is_absent() && password_file.is_absent() {
+                let message = "needs a token_file, the name of a file with the token; or username and password_file";
+                self.missing(section, "[sync]", message);
+                return None;
+            }
+            return self.login(username, password_file).map(|(name, password)| SyncLogin::Password(name, password));
+        }
+        for (key, place) in [("username", username.place()), ("password_file", password_file.place())] {
+            if let Some(place) = place {
+                self.fault(place, key, "is never used beside token_file; remove one of the two");
+            }
+        }
+        self.secret("token_file", token_file).map(SyncLogin::Token)
     }
 
     /// Warns about words that nothing needs.

@@ -14,7 +14,7 @@ use crate::settings::{
 };
 
 /// The shipped defaults, as they would be written. `config/checkind.toml` shows and explains the same values.
-const DEFAULTS: [(&str, &str, Default); 26] = [
+const DEFAULTS: [(&str, &str, Default); 29] = [
     ("database", "url", Default::Text("sqlite:/var/lib/checkind/checkind.db")),
     ("spool", "path", Default::Text("/var/lib/checkind/spool.db")),
     ("spool", "limit", Default::Text("1GB")),
@@ -37,6 +37,9 @@ const DEFAULTS: [(&str, &str, Default); 26] = [
     ("pay_as_you_go", "maximum", Default::Number(0)),
     ("pay_as_you_go", "step", Default::Text("15m")),
     ("api", "listen", Default::Text("127.0.0.1:8080")),
+    ("sync", "every", Default::Text("5m")),
+    ("jwt", "name_claim", Default::Text("sub")),
+    ("jwt", "roles_claim", Default::Text("roles")),
     ("retention", "sightings", Default::Text("30d")),
     ("retention", "checkins", Default::Text("0d")),
     ("retention", "failed_checkins", Default::Text("400d")),

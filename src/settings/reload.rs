@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::settings::sections::{Database, Mqtt, Settings};
+use crate::settings::sections::{Database, Mqtt, Settings, SyncLogin, SyncSettings};
 
 /// The sections that changed and need a restart of the daemon. Everything else takes effect on a reload. A restart is
 /// needed for another database, because every part remembers what is in this one; for the business, because its check-ins are
@@ -26,7 +26,9 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
         ("retention", old.retention != new.retention),
         ("api.listen", listen(old) != listen(new)),
         ("api.tls_cert_file", certificate(old) != certificate(new)),
+        ("jwt", old.jwt != new.jwt),
         ("api.cors_origins", origins(old) != origins(new)),
+        ("sync", !same_platform(old.sync.as_ref(), new.sync.as_ref())),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }
@@ -80,6 +82,18 @@ fn same_broker(old: Option<&Mqtt>, new: Option<&Mqtt>) -> bool {
         && old.tls == new.tls
         && user(old) == user(new)
         && same_secret(secret(old).as_ref(), secret(new).as_ref())
+}
+
+fn same_platform(old: Option<&SyncSettings>, new: Option<&SyncSettings>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return old.is_none() && new.is_none() };
+    let same_login = match (&old.login, &new.login) {
+        (SyncLogin::Token(old), SyncLogin::Token(new)) => same_secret(Some(old), Some(new)),
+        (SyncLogin::Password(old_name, old), SyncLogin::Password(name, new)) => {
+            old_name == name && same_secret(Some(old), Some(new))
+        }
+        (SyncLogin::Token(_), SyncLogin::Password(..)) | (SyncLogin::Password(..), SyncLogin::Token(_)) => false,
+    };
+    same_login && old.host == new.host && old.port == new.port && old.every == new.every && old.tls == new.tls
 }
 
 fn same_secret(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {

@@ -15,7 +15,8 @@ use crate::settings::files::read_bounded;
 const LARGEST_SECRET: u64 = 1024 * 1024;
 
 /// The credentials that the shipped unit loads (`LoadCredential=NAME:checkind.NAME`).
-pub const UNIT_CREDENTIALS: [&str; 4] = ["db-password", "mqtt-password", "client-key.pem", "db-client-key.pem"];
+pub const UNIT_CREDENTIALS: [&str; 6] =
+    ["db-password", "mqtt-password", "client-key.pem", "db-client-key.pem", "sync-token", "sync-password"];
 
 /// Where systemd looks for them (systemd.exec(5), `LoadCredential=`), the first one first.
 const CREDENTIAL_STORES: [&str; 3] = ["/etc/credstore", "/run/credstore", "/usr/lib/credstore"];

@@ -9,8 +9,10 @@ use std::{
 };
 
 use secrecy::SecretString;
+use url::Url;
 
 use crate::{
+    access::Role,
     mapping::Mapping,
     policy::{door::Door, site::Site},
     settings::{capture::Capture, zones::Zones},
@@ -39,6 +41,10 @@ pub struct Settings {
     pub lease: Option<LeaseSettings>,
     /// `[api]`; absent if the API is switched off.
     pub api: Option<Api>,
+    /// `[sync]`; absent if the directory is not read from the platform.
+    pub sync: Option<SyncSettings>,
+    /// `[jwt]`; absent if only users of this program call the API.
+    pub jwt: Option<Box<JwtSettings>>,
     /// `[retention]`.
     pub retention: Retention,
 }
@@ -210,6 +216,78 @@ pub struct Api {
     pub protected_by: Option<String>,
     /// `cors_origins`: the origins whose pages may call the API from a browser.
     pub cors_origins: Vec<WebOrigin>,
+}
+
+/// `[sync]`: where the directory is read from.
+#[derive(Debug, Clone)]
+pub struct SyncSettings {
+    /// Host of `url`.
+    pub host: String,
+    /// Port of `url`; 80 or 443 if it has none.
+    pub port: u16,
+    /// How to sign in.
+    pub login: SyncLogin,
+    /// `every`: how often to ask for changes.
+    pub every: Duration,
+    /// Present for `https://`.
+    pub tls: Option<Tls>,
+    /// `protected_by`: what protects `http://` to another machine.
+    pub protected_by: Option<String>,
+}
+
+/// How to sign in at the platform.
+#[derive(Debug, Clone)]
+pub enum SyncLogin {
+    /// The content of `token_file`: a long-lived bearer token.
+    Token(SecretString),
+    /// `username`, and the content of `password_file`.
+    Password(String, SecretString),
+}
+
+/// `[jwt]`: an identity provider whose tokens the API accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtSettings {
+    /// `issuer`: the claim `iss`.
+    pub issuer: String,
+    /// `audience`: one of the claim `aud`.
+    pub audience: String,
+    /// `jwks_file` or `jwks_url`.
+    pub keys: KeysPlace,
+    /// `name_claim`: where a token has the name of its user.
+    pub name_claim: String,
+    /// `roles_claim`: where a token has the roles of its user.
+    pub roles_claim: String,
+    /// `roles`: what each of those roles allows here.
+    pub roles: Vec<(String, MappedRight)>,
+    /// `businesses_claim`: where a token has the businesses of its user; without it, tokens are for all.
+    pub businesses_claim: Option<String>,
+}
+
+/// Where the public keys of the identity provider are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysPlace {
+    /// `jwks_file`.
+    File(PathBuf),
+    /// `jwks_url`.
+    Url(Url),
+}
+
+impl fmt::Display for KeysPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => fmt::Display::fmt(&path.display(), f),
+            Self::Url(url) => fmt::Display::fmt(url, f),
+        }
+    }
+}
+
+/// What a role of the identity provider allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappedRight {
+    /// Everything.
+    Administrator,
+    /// This.
+    Role(Role),
 }
 
 /// `[retention]`; `None` means forever.

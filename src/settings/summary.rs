@@ -6,7 +6,9 @@ use crate::{
     policy::site::Site,
     settings::{
         capture::CaptureBackend,
-        sections::{Api, Database, LeaseSettings, ListenAddress, Settings, SpoolSettings, TlsMode},
+        sections::{
+            Api, Database, JwtSettings, LeaseSettings, ListenAddress, Settings, SpoolSettings, SyncSettings, TlsMode,
+        },
     },
 };
 
@@ -81,6 +83,15 @@ pub fn summary(settings: &Settings) -> String {
             .as_ref()
             .map_or("off".to_owned(), |api| format!("{}{}", served(api), protection(api.protected_by.as_ref()))),
     );
+    if let Some(SyncSettings { host, port, tls, every, protected_by, .. }) = &settings.sync {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let every = humantime::format_duration(*every);
+        line("sync", format!("{scheme}://{host}:{port}, every {every}{}", protection(protected_by.as_ref())));
+    }
+    if let Some(JwtSettings { issuer, keys, .. }) = settings.jwt.as_deref() {
+        line("jwt", format!("tokens of {issuer}, keys from {keys}"));
+    }
     text
 }
 

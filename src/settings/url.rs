@@ -1,4 +1,4 @@
-//! PURE. Reads the URLs of the database and of the broker.
+//! PURE. Reads the URLs of the database, of the broker and of the platform.
 
 use std::{borrow::Cow, path::PathBuf};
 
@@ -27,6 +27,23 @@ pub(super) fn web_origin(value: &Value) -> Result<WebOrigin, ValueFaults> {
         return refused(format!("\"{}\" is never sent by a browser; write \"{}\"", short(text), short(&origin)));
     }
     Ok(WebOrigin(origin))
+}
+
+/// Reads `jwt.jwks_url`.
+pub(super) fn keys_url(value: &Value) -> Result<url::Url, ValueFaults> {
+    const FORM: &str = "https://login.example/keys";
+    let text = string(value, "a URL in quotes, for example \"https://login.example/keys\"")?;
+    let url = url::Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    let Some(url) = url else {
+        return refused(format!("\"{}\" is not a URL; write for example \"{FORM}\"", short(text)));
+    };
+    if url.scheme() == "http" && !is_this_machine(url.host_str().unwrap_or_default()) {
+        return refused("lets anyone on the way answer with keys of their own; write \"https://…\", or use jwks_file");
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return refused_unseen(format!("has a user, a password or a \"#\"; write for example \"{FORM}\""));
+    }
+    Ok(url)
 }
 
 /// The parts of `database.url`.
@@ -148,5 +165,39 @@ pub(super) fn broker_url(value: &Value) -> Result<BrokerUrl, ValueFaults> {
     match url.port() {
         Some(0) => refused("must not have port 0"),
         port => Ok(BrokerUrl { host: host.to_owned(), port: port.unwrap_or(if tls { 8883 } else { 1883 }), tls }),
+    }
+}
+
+/// The parts of `sync.url`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PlatformUrl {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: bool,
+}
+
+/// Reads `sync.url`.
+pub(super) fn platform_url(value: &Value) -> Result<PlatformUrl, ValueFaults> {
+    let wanted = "\"https://spaces.example\", or http:// without TLS";
+    let text = string(value, wanted)?;
+    // Any other URL may contain a password, so its line is not printed.
+    let Ok(url) = url::Url::parse(text) else {
+        return refused_unseen(format!("is not the URL of a server; expected {wanted}"));
+    };
+    let tls = match url.scheme() {
+        "http" => false,
+        "https" => true,
+        _ => return refused_unseen(format!("is not the URL of a server; expected {wanted}")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return refused_unseen("must not contain a user name or a password; set token_file instead");
+    }
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return refused(format!("must end before the path /api, which is added; expected {wanted}"));
+    }
+    match url.port_or_known_default() {
+        Some(0) | None => refused("must not have port 0"),
+        Some(port) => Ok(PlatformUrl { host: host.to_owned(), port, tls }),
     }
 }

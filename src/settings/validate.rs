@@ -69,13 +69,30 @@ pub(super) fn validate(
     let sources = check.sources(sources, site.as_ref());
     let doors = check.doors(doors);
     let captures = check.captures(captures);
+    let is_off = matches!(written.api.listen, Given::Good(None, _));
     let api = check.api(written.api);
+    let sync = check.sync(written.sync);
+    let jwt = check.jwt(written.jwt, is_off).map(Box::new);
     let retention = retention(written.retention);
     if !check.findings.is_empty() {
         return None;
     }
     let retention = retention?;
-    Some(Settings { zones, database: database?, spool, site, lease, mqtt, sources, doors, captures, api, retention })
+    Some(Settings {
+        zones,
+        database: database?,
+        spool,
+        site,
+        lease,
+        mqtt,
+        sources,
+        doors,
+        captures,
+        api,
+        sync,
+        jwt,
+        retention,
+    })
 }
 
 fn retention(written: RetentionWritten) -> Option<Retention> {
@@ -346,7 +363,7 @@ impl Check<'_> {
         Some(file.path)
     }
 
-    fn read(&mut self, key: &str, written: &Path, place: Span) -> Option<SecretFile> {
+    pub(super) fn read(&mut self, key: &str, written: &Path, place: Span) -> Option<SecretFile> {
         match self.secrets.read(written) {
             Ok(file) => Some(file),
             Err(message) => {

@@ -13,7 +13,7 @@ use crate::{
         capture::{MacPattern, MacPatternError, Relays},
         origin::ValueOrigin,
         reader::{ValueFault, ValueFaults, from_variable, refused, short, wrong_type},
-        sections::ListenAddress,
+        sections::{ListenAddress, MappedRight},
     },
 };
 
@@ -252,6 +252,24 @@ pub(super) fn client_id(value: &Value) -> Result<String, ValueFaults> {
         return refused("is longer than 256 bytes");
     }
     Ok(id)
+}
+
+/// Reads one of `jwt.roles`: what a role of the identity provider allows, `front-desk = Checkin-List`.
+pub(super) fn mapped_role(value: &Value) -> Result<(String, MappedRight), ValueFaults> {
+    let text = string(value, "a role in quotes, for example \"front-desk = Checkin-List\"")?;
+    let Some((theirs, ours)) = text.rsplit_once('=').map(|(theirs, ours)| (theirs.trim(), ours.trim())) else {
+        return refused("has no \"=\"; write for example \"front-desk = Checkin-List\", or \"managers = admin\"");
+    };
+    if theirs.is_empty() {
+        return refused("names no role of the identity provider before the \"=\"");
+    }
+    if ours == "admin" {
+        return Ok((theirs.to_owned(), MappedRight::Administrator));
+    }
+    match ours.parse() {
+        Ok(role) => Ok((theirs.to_owned(), MappedRight::Role(role))),
+        Err(_) => refused(format!("\"{}\" is no role; write admin, or for example Checkin-List", short(ours))),
+    }
 }
 
 /// The longest path of a Unix socket, in bytes (`sun_path` in unix(7)).

@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use chrono::{NaiveTime, Weekday};
 use config::{Map, Value};
+use url::Url;
 
 use crate::{
     base::record::BusinessId,
@@ -21,11 +22,12 @@ use crate::{
         origin::ValueOrigin,
         reader::{Given, SectionReader},
         report::{Finding, Span},
-        sections::{ListenAddress, TlsMode, WebOrigin},
-        url::{BrokerUrl, DatabaseUrl, broker_url, database_url, web_origin},
+        sections::{ListenAddress, MappedRight, TlsMode, WebOrigin},
+        url::{BrokerUrl, DatabaseUrl, PlatformUrl, broker_url, database_url, keys_url, platform_url, web_origin},
         value::{
-            amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern, path,
-            relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
+            amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern,
+            mapped_role, path, relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes,
+            word,
         },
     },
 };
@@ -67,6 +69,8 @@ sections! {
     lease: LeaseWritten,
     mqtt: MqttWritten,
     api: ApiWritten,
+    sync: SyncWritten,
+    jwt: JwtWritten,
     retention: RetentionWritten,
 }
 
@@ -273,6 +277,64 @@ impl ApiWritten {
             tls_key_file: table.take("tls_key_file", path),
             protected_by: table.take("protected_by", text),
             cors_origins: table.take("cors_origins", |value| list(value, web_origin)),
+        };
+        table.close();
+        read
+    }
+}
+
+/// `[sync]`.
+#[derive(Debug, Default)]
+pub(super) struct SyncWritten {
+    pub(super) url: Given<PlatformUrl>,
+    pub(super) token_file: Given<PathBuf>,
+    pub(super) username: Given<String>,
+    pub(super) password_file: Given<PathBuf>,
+    pub(super) every: Given<Duration>,
+    pub(super) ca_file: Given<PathBuf>,
+    pub(super) protected_by: Given<String>,
+}
+
+impl SyncWritten {
+    fn read(mut table: SectionReader<'_>) -> Self {
+        let read = Self {
+            url: table.take("url", platform_url),
+            token_file: table.take("token_file", path),
+            username: table.take("username", text),
+            password_file: table.take("password_file", path),
+            every: table.take("every", span),
+            ca_file: table.take("ca_file", path),
+            protected_by: table.take("protected_by", text),
+        };
+        table.close();
+        read
+    }
+}
+
+/// `[jwt]`.
+#[derive(Debug, Default)]
+pub(super) struct JwtWritten {
+    pub(super) issuer: Given<String>,
+    pub(super) audience: Given<String>,
+    pub(super) jwks_file: Given<PathBuf>,
+    pub(super) jwks_url: Given<Url>,
+    pub(super) name_claim: Given<String>,
+    pub(super) roles_claim: Given<String>,
+    pub(super) roles: Given<Vec<(String, MappedRight)>>,
+    pub(super) businesses_claim: Given<String>,
+}
+
+impl JwtWritten {
+    fn read(mut table: SectionReader<'_>) -> Self {
+        let read = Self {
+            issuer: table.take("issuer", text),
+            audience: table.take("audience", text),
+            jwks_file: table.take("jwks_file", path),
+            jwks_url: table.take("jwks_url", keys_url),
+            name_claim: table.take("name_claim", text),
+            roles_claim: table.take("roles_claim", text),
+            roles: table.take("roles", |value| list(value, mapped_role)),
+            businesses_claim: table.take("businesses_claim", text),
         };
         table.close();
         read

@@ -10,6 +10,7 @@ use super::{
     columns::sql,
     error::StoreError,
     handle::Store,
+    list_plan::ListedTable,
     list_text::{FieldsOf, ListedRecord},
     statement::{Arg, Statement, statement},
     stored::{Row, StoredRow},
@@ -59,10 +60,27 @@ const KNOWN: &str = "SELECT s.last_activity AS at FROM standings s
 /// primary keys.
 macro_rules! checkins {
     ($rest:literal) => {
-        sql!(
-            "SELECT ", [Checkin: "c.*"], ", CASE WHEN c.to_time IS NULL THEN (SELECT max(known.at) FROM (",
-            KNOWN, ") AS known) END AS last_known FROM checkins c ",
-            $rest
+        sql!(WITH_LAST_KNOWN, " FROM checkins c ", $rest)
+    };
+}
+
+/// The columns that [`checkin`] reads.
+const WITH_LAST_KNOWN: &str = sql!(
+    "SELECT ", [Checkin: "c.*"], ", CASE WHEN c.to_time IS NULL THEN (SELECT max(known.at) FROM (",
+    KNOWN, ") AS known) END AS last_known"
+);
+
+/// The locations in a table, at most $1: one step in its index by location and time for each.
+macro_rules! businesses {
+    ($table:literal) => {
+        concat!(
+            "WITH RECURSIVE b(business_id) AS (SELECT min(business_id) FROM ",
+            $table,
+            " UNION ALL SELECT (SELECT c.business_id FROM ",
+            $table,
+            " c WHERE c.business_id > b.business_id
+                ORDER BY c.business_id LIMIT 1) FROM b WHERE b.business_id IS NOT NULL)
+            SELECT business_id FROM b WHERE business_id IS NOT NULL LIMIT $1"
         )
     };
 }
@@ -85,9 +103,31 @@ const LAST_ACTIVITY: (&str, &str) = (
     ),
 );
 
+/// The number of records in a table, at most $1.
+macro_rules! records {
+    ($table:literal) => {
+        concat!("SELECT count(*) AS records FROM (SELECT 1 FROM ", $table, " LIMIT $1) AS c")
+    };
+}
+
 impl ListedRecord for Checkin {
-    const FROM: &'static str = checkins!("");
-    const COUNTED: &'static str = "checkins c";
+    const TABLE: ListedTable = ListedTable {
+        columns: WITH_LAST_KNOWN,
+        name: "checkins c",
+        time: "from_time",
+        time_of_c: "c.from_time",
+        businesses: businesses!("checkins"),
+        records: records!("checkins"),
+        by_time: " INDEXED BY checkins_by_time",
+        by_coworker: " INDEXED BY checkins_by_coworker",
+        by_late_change: " INDEXED BY checkins_changed_late",
+        open: Some((
+            "checkins c INDEXED BY checkins_one_open",
+            // PostgreSQL does not look into it for another way.
+            "(SELECT * FROM checkins WHERE to_time IS NULL OFFSET 0) c",
+        )),
+        is_ordered: true,
+    };
 
     fn text_of(field: &ListedField) -> (&'static str, &'static str) {
         if field.column == "last_activity" { LAST_ACTIVITY } else { Self::column_of(field) }
@@ -99,8 +139,19 @@ impl ListedRecord for Checkin {
 }
 
 impl ListedRecord for FailedCheckin {
-    const FROM: &'static str = sql!("SELECT ", [FailedCheckin: "c.*"], " FROM failed_checkins c");
-    const COUNTED: &'static str = "failed_checkins c";
+    const TABLE: ListedTable = ListedTable {
+        columns: sql!("SELECT ", [FailedCheckin: "c.*"]),
+        name: "failed_checkins c",
+        time: "checkin_attempt_time",
+        time_of_c: "c.checkin_attempt_time",
+        businesses: businesses!("failed_checkins"),
+        records: records!("failed_checkins"),
+        by_time: " INDEXED BY failed_checkins_by_time",
+        by_coworker: " INDEXED BY failed_checkins_by_coworker",
+        by_late_change: " INDEXED BY failed_checkins_changed_late",
+        open: None,
+        is_ordered: false,
+    };
 
     fn from_row(row: &Row) -> Result<Self, StoreError> {
         Self::read(row)
@@ -108,8 +159,19 @@ impl ListedRecord for FailedCheckin {
 }
 
 impl ListedRecord for CoworkerCharge {
-    const FROM: &'static str = sql!("SELECT ", [CoworkerCharge: "c.*"], " FROM payg_charges c");
-    const COUNTED: &'static str = "payg_charges c";
+    const TABLE: ListedTable = ListedTable {
+        columns: sql!("SELECT ", [CoworkerCharge: "c.*"]),
+        name: "payg_charges c",
+        time: "from_time",
+        time_of_c: "c.from_time",
+        businesses: businesses!("payg_charges"),
+        records: records!("payg_charges"),
+        by_time: " INDEXED BY payg_charges_by_time",
+        by_coworker: " INDEXED BY payg_charges_by_coworker",
+        by_late_change: " INDEXED BY payg_charges_changed_late",
+        open: None,
+        is_ordered: false,
+    };
 
     fn from_row(row: &Row) -> Result<Self, StoreError> {
         Self::read(row)

@@ -1,5 +1,7 @@
 //! The handle to an open database for the rest of the program.
 
+use std::sync::Arc;
+
 use super::{
     error::{StoreError, database_code},
     fence::Fence,
@@ -8,6 +10,7 @@ use super::{
     schema::{self, CopyFirst, SchemaChange},
     sql::Sql,
     sqlite::{SqliteFile, WriteStamp},
+    totals::ListTotals,
 };
 use crate::{base::health::Health, settings::Database};
 
@@ -19,6 +22,8 @@ pub struct Store {
     pub(super) fence: Option<Fence>,
     /// The version of a schema that is older than this program, and the version that the program knows.
     pub(super) older: Option<(i64, i64)>,
+    /// The recent counts of lists.
+    pub(super) totals: Arc<ListTotals>,
 }
 
 impl Store {
@@ -42,7 +47,7 @@ impl Store {
                 (Sql::Postgres(connections), change)
             }
         };
-        Ok((Self { sql, fence: None, older: None }, change))
+        Ok((Self { sql, fence: None, older: None, totals: Arc::default() }, change))
     }
 
     /// Opens an existing database to write to it. Creates no file and changes no schema.
@@ -58,7 +63,7 @@ impl Store {
                 Sql::Postgres(connections)
             }
         };
-        Ok(Self { sql, fence: None, older: None })
+        Ok(Self { sql, fence: None, older: None, totals: Arc::default() })
     }
 
     /// Opens an existing database to read it, beside any daemon. Writes nothing, and needs no right to. The schema may
@@ -80,7 +85,7 @@ impl Store {
                 (Sql::Postgres(connections), (schema.version, schema.known))
             }
         };
-        Ok(Self { sql, fence: None, older: (version < known).then_some((version, known)) })
+        Ok(Self { sql, fence: None, older: (version < known).then_some((version, known)), totals: Arc::default() })
     }
 
     /// Connects to the same PostgreSQL database in another way from now on: with another login or password, or with other
@@ -116,6 +121,12 @@ impl Store {
     /// If the connections have been closed.
     pub async fn deciding(&self) -> Result<Self, StoreError> {
         Ok(Self { sql: self.sql.deciding().await?, ..self.clone() })
+    }
+
+    /// The same database for the API, which has connections of its own: its reads wait for each other only.
+    #[must_use]
+    pub fn serving(&self) -> Self {
+        Self { sql: self.sql.serving(), ..self.clone() }
     }
 
     /// The error to show instead of this one: in an older schema, a missing table or column means that the command

@@ -1,4 +1,4 @@
-//! The connections to PostgreSQL: two while busy, one while idle.
+//! The connections to PostgreSQL: two while busy, two more for the API, one while idle.
 //!
 //! Everything here works behind a pooler that may assign a different server connection to each transaction (PgBouncer
 //! in transaction mode). Therefore every statement runs inside a transaction, statements have no names, and nothing is
@@ -10,6 +10,7 @@
 
 mod answers;
 mod connection_way;
+mod slots;
 mod transaction;
 
 use std::{
@@ -36,6 +37,7 @@ use tokio::{
 use self::{
     answers::{Answers, Question},
     connection_way::ConnectionWay,
+    slots::{ServingSlots, close_when_unused},
     transaction::{ConnectionSlot, OpenConnection, SlotGuard, now},
 };
 use super::{
@@ -50,14 +52,14 @@ use crate::{
 
 pub(crate) use self::transaction::PgTransaction;
 
-/// The maximum number of connections per gateway: one for the pipeline; the lease, the directory, retention and the API
-/// take turns on the other. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow this number
-/// for each gateway.
+/// The maximum number of connections of a gateway that decides: one for the pipeline; the lease, the directory and
+/// retention take turns on the other. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow this
+/// number and those of the API ([`slots`]) for each gateway.
 const CONNECTIONS: usize = 2;
 
-/// How long the second connection is kept while unused: longer than the pauses between the requests of a client that
-/// reads page after page.
-const UNUSED: Duration = Duration::from_secs(10);
+/// How long a request of the API waits for its turn on one of these; then it fails. A page takes milliseconds, so this many
+/// requests are far too many.
+const SERVING_WAIT: Duration = Duration::from_secs(5);
 
 /// The maximum age of a connection. A gateway must follow a server that has moved, and the server's memory for a
 /// connection must not grow for months.
@@ -125,6 +127,10 @@ pub(crate) struct Connections {
     second: ConnectionSlot,
     /// The permits to use one of them. No task waits for a second permit while holding one.
     turns: Arc<Semaphore>,
+    /// The connections of the API, closed soon after their last use.
+    serving: Arc<ServingSlots>,
+    /// The connections of everything else, if these are those of the API.
+    others: Option<Arc<Connections>>,
     answers: Answers,
     /// Whether nothing may be written.
     is_read_only: bool,
@@ -147,6 +153,8 @@ impl Connections {
             kept: ConnectionSlot::default(),
             second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            serving: Arc::default(),
+            others: None,
             answers: Answers::default(),
             is_read_only: false,
             too_new: Arc::default(),
@@ -158,6 +166,18 @@ impl Connections {
         // Without a limit: it waits for work of this process only, all of which has one.
         self.turns.acquire().await.map_err(|_| closed())?.forget();
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
+    }
+
+    /// The connections of the API to the same database.
+    pub(crate) fn serving(&self) -> Self {
+        let slots = &*self.serving;
+        Self {
+            kept: Arc::clone(&slots.first),
+            second: Arc::clone(&slots.second),
+            turns: Arc::clone(&slots.turns),
+            others: Some(Arc::new(self.clone())),
+            ..self.clone()
+        }
     }
 
     /// Connects in another way from now on, to the same database. A transaction that runs ends as it began; after it, its
@@ -266,8 +286,20 @@ impl Connections {
     }
 
     async fn begin_anyhow(&self, text: &'static str, limit: Duration) -> Result<PgTransaction, StoreError> {
+        let Some(others) = &self.others else { return self.begin_here(text, limit).await };
+        match self.begin_here(text, limit).await {
+            Err(StoreError::Unavailable(fault) | StoreError::Refused { source: fault, .. }) if is_full(&fault) => {
+                others.begin_here(text, limit).await
+            }
+            begun => begun,
+        }
+    }
+
+    async fn begin_here(&self, text: &'static str, limit: Duration) -> Result<PgTransaction, StoreError> {
+        let patience = if self.others.is_some() { SERVING_WAIT } else { TIME_LIMIT };
         let work = async {
-            let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
+            let turn = time::timeout(patience, Arc::clone(&self.turns).acquire_owned()).await;
+            let turn = turn.map_err(|_| StoreError::too_late())?.map_err(|_| closed())?;
             let place = match Arc::clone(&self.kept).try_lock_owned() {
                 Ok(free) => self.ready(free).await?,
                 // Use whichever is available first. The server may have no room for a second connection; then wait for
@@ -316,8 +348,9 @@ impl Connections {
         }
         if place.is_none() {
             *place = Some(self.connect().await?);
-            if Arc::ptr_eq(OwnedMutexGuard::mutex(&place), &self.second) {
-                close_when_unused(&self.second);
+            let slot = OwnedMutexGuard::mutex(&place);
+            if self.others.is_some() || Arc::ptr_eq(slot, &self.second) {
+                close_when_unused(slot);
             }
         }
         Ok(place)
@@ -343,6 +376,9 @@ impl Connections {
                 }
                 Err(fault) => way.explained(fault),
             };
+            if self.others.is_some() && is_full(&fault) {
+                return Err(fault.into());
+            }
             let may_come = if let sqlx::Error::Io(fault) = &fault {
                 fault.kind() == io::ErrorKind::ConnectionRefused
             } else {
@@ -362,7 +398,8 @@ impl Connections {
     /// Closes the connections cleanly, once they are no longer in use.
     pub(crate) async fn close(&self) {
         self.turns.close();
-        for place in [&self.second, &self.kept] {
+        self.serving.turns.close();
+        for place in [&self.serving.second, &self.serving.first, &self.second, &self.kept] {
             if let Some(open) = place.lock().await.take() {
                 open.close().await;
             }
@@ -469,27 +506,11 @@ async fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError>
     })
 }
 
-fn closed() -> StoreError {
-    sqlx::Error::PoolClosed.into()
+/// Whether the server has no room for a further connection: of this login, of the database, or at all.
+fn is_full(fault: &sqlx::Error) -> bool {
+    database_code(fault).as_deref() == Some("53300")
 }
 
-/// Closes the second connection a while after it was last used.
-#[expect(clippy::disallowed_methods, reason = "it ends soon, and nothing depends on it")]
-fn close_when_unused(second: &ConnectionSlot) {
-    let second = Arc::downgrade(second);
-    tokio::spawn(async move {
-        loop {
-            time::sleep(UNUSED / 2).await;
-            let Some(second) = second.upgrade() else { return };
-            let Ok(mut place) = second.try_lock_owned() else { continue };
-            match place.take() {
-                None => return,
-                Some(open) if open.used.is_none_or(|used| now().since(used) >= UNUSED) => {
-                    open.close().await;
-                    return;
-                }
-                used => *place = used,
-            }
-        }
-    });
+fn closed() -> StoreError {
+    sqlx::Error::PoolClosed.into()
 }

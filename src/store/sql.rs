@@ -80,7 +80,21 @@ async fn rows_of_sqlite(file: &SqliteFile, query: OfSqlite<'_>) -> Result<Vec<Ro
     Ok(found.into_iter().map(Row::Sqlite).collect())
 }
 
-/// The same, in a transaction of its own.
+/// Passes them to `each` one by one.
+async fn each_of_sqlite(
+    file: &SqliteFile,
+    query: OfSqlite<'_>,
+    mut each: impl FnMut(&Row) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    file.is_sound()?;
+    let mut rows = query.fetch(&file.readers);
+    while let Some(row) = file.checked().noted(within(DISK, rows.try_next()).await)? {
+        each(&Row::Sqlite(row))?;
+    }
+    Ok(())
+}
+
+/// The rows of a query, in a transaction of its own.
 async fn rows_of_postgres(
     connections: &Connections,
     query: Query<'_, Postgres, PgArguments>,
@@ -124,6 +138,14 @@ impl Sql {
         })
     }
 
+    /// The same database for the API, which has connections of its own.
+    pub(crate) fn serving(&self) -> Self {
+        match self {
+            Self::Sqlite(file) => Self::Sqlite(file.clone()),
+            Self::Postgres(connections) => Self::Postgres(connections.serving()),
+        }
+    }
+
     /// The rows of one statement that writes nothing. A task that has begun a transaction must use
     /// [`Transaction::rows`].
     pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
@@ -141,12 +163,23 @@ impl Sql {
         }
     }
 
-    /// The rows of a list.
-    pub(crate) async fn read_list(&self, list: &ListText) -> Result<Vec<Row>, StoreError> {
+    /// Passes the rows of a list to `each` one by one: a row takes several times the memory of the record in it.
+    pub(crate) async fn read_list(
+        &self,
+        list: &ListText,
+        mut each: impl FnMut(&Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let text = AssertSqlSafe(list.text.clone()).into_sql_str();
         match self {
-            Self::Sqlite(file) => rows_of_sqlite(file, bound_sqlite(text, &[], &list.args)).await,
-            Self::Postgres(connections) => rows_of_postgres(connections, bound_postgres(text, &list.args)).await,
+            Self::Sqlite(file) => {
+                let _turn = file.list_turn().await?;
+                each_of_sqlite(file, bound_sqlite(text, &[], &list.args), each).await
+            }
+            Self::Postgres(connections) => {
+                let mut work = connections.begin_read().await?;
+                work.fetch_each(bound_postgres(text, &list.args), |row| each(&Row::Postgres(row))).await?;
+                work.commit().await
+            }
         }
     }
 
@@ -159,12 +192,8 @@ impl Sql {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(file) => {
-                file.is_sound()?;
                 for (text, values, args) in statement.for_sqlite(args) {
-                    let mut rows = bound_sqlite(text, values, args).fetch(&file.readers);
-                    while let Some(row) = file.checked().noted(within(DISK, rows.try_next()).await)? {
-                        each(&Row::Sqlite(row))?;
-                    }
+                    each_of_sqlite(file, bound_sqlite(text, values, args), &mut each).await?;
                 }
             }
             Self::Postgres(connections) => {

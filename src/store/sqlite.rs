@@ -14,20 +14,26 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection,
+    ConnectOptions, Connection, Executor,
     sqlite::{
         SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
         SqliteSynchronous,
     },
 };
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::base::{clock::WallTime, disk::with_suffix};
+use crate::base::{
+    clock::{BootTime, Clock, WallTime},
+    disk::with_suffix,
+};
 
 use super::{
     error::{RESTORE, StoreError, sqlite_code},
-    limits::{SLOW, TIME_LIMIT},
+    limits::{DISK, SLOW, TIME_LIMIT},
     schema::{CopyFirst, SchemaChange, compare, unusable},
     sqlite_access::{only_files, what_is_in_the_way, what_is_in_the_way_of_reading},
     upgrade::{applied, bring_up_to_date, steps},
@@ -67,6 +73,21 @@ const STATEMENTS: usize = 200;
 /// Read-only connections per process, for pages and API calls at the same time. Further reads wait their turn.
 const READERS: u32 = 4;
 
+/// How many of these may read lists at the same time: reads that take longer leave one for all others. Further lists
+/// wait, and fail after [`LIST_WAIT`].
+const LIST_READERS: u32 = 3;
+const _: () = assert!(LIST_READERS < READERS, "no reader is left");
+
+/// How long a list waits for its turn.
+const LIST_WAIT: Duration = Duration::from_secs(5);
+
+/// The bytes of SQLite's log at which no list begins until the log can begin again: four times as long as it becomes
+/// otherwise. It only grows while at each commit some list is being read that began before it.
+const LONG_LOG: u64 = 64_000_000;
+
+/// How often lists wait for that at most: a backup may keep the log from beginning again, and lists must go on.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+
 /// A SQLite file, with one connection that writes and a few that read.
 ///
 /// The writer begins every transaction with `BEGIN IMMEDIATE` and is discarded after any failure, because a
@@ -76,6 +97,9 @@ pub(crate) struct SqliteFile {
     options: SqliteConnectOptions,
     writer: Arc<Mutex<Option<SqliteConnection>>>,
     pub(super) readers: SqlitePool,
+    lists: Arc<Semaphore>,
+    /// When lists last waited for the log to begin again.
+    shortened: Arc<Mutex<Option<BootTime>>>,
     /// The file when it was opened, if only to be read.
     stamp: Option<WriteStamp>,
     /// The device and number of the file that was opened.
@@ -172,8 +196,7 @@ impl SqliteFile {
         let mut writer = first_options.connect().await.map_err(|error| unopened(path, error))?;
         let change = bring_up_to_date(path, &mut writer, first)
             .await
-            .map_err(|error| because(path, error, what_is_in_the_way(path)));
-        let (writer, change) = kept_if_good(writer, change).await?;
+            .map_err(|error| because(path, error, what_is_in_the_way(path)))?;
         Ok((Self::new(options, Some(writer)), change))
     }
 
@@ -183,8 +206,7 @@ impl SqliteFile {
         let options = durable(path).create_if_missing(false);
         let mut writer = options.connect().await.map_err(|error| unopened(path, error))?;
         let steps = steps();
-        let suits = applied(&mut writer).await.and_then(|applied| compare(&steps, &applied)?.is_current());
-        let (writer, ()) = kept_if_good(writer, suits).await?;
+        compare(&steps, &applied(&mut writer).await?)?.is_current()?;
         Ok(Self::new(options, Some(writer)))
     }
 
@@ -231,7 +253,8 @@ impl SqliteFile {
         );
         let identity = identity(options.get_filename());
         let (writer, checked) = (Arc::new(Mutex::new(writer)), Arc::default());
-        Self { options, writer, readers, stamp: None, identity, checked }
+        let lists = Arc::new(Semaphore::new(LIST_READERS as usize));
+        Self { options, writer, readers, lists, shortened: Arc::default(), stamp: None, identity, checked }
     }
 
     /// Waits for the right to write. The connection is a new one if the last transaction failed.
@@ -245,6 +268,37 @@ impl SqliteFile {
             None => self.options.connect().await?,
         };
         Ok((slot, connection))
+    }
+
+    /// Waits for the turn to read a list. What is read in it must not wait for a client: until it is read, the log cannot
+    /// begin again.
+    pub(super) async fn list_turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        if fs::metadata(with_suffix(self.path(), "-wal")).is_ok_and(|log| log.len() > LONG_LOG) {
+            self.shorten_log().await?;
+        }
+        self.list_turns(1).await
+    }
+
+    async fn list_turns(&self, number: u32) -> Result<OwnedSemaphorePermit, StoreError> {
+        let turns = time::timeout(LIST_WAIT, Arc::clone(&self.lists).acquire_many_owned(number)).await;
+        turns.map_err(|_| StoreError::too_late())?.map_err(|_| sqlx::Error::PoolClosed.into())
+    }
+
+    /// Copies the whole log into the file while no list is read. The next commit then begins it again.
+    async fn shorten_log(&self) -> Result<(), StoreError> {
+        let Ok(mut last) = self.shortened.try_lock() else { return Ok(()) };
+        let now = Clock::system().now().boot;
+        if self.stamp.is_some() || last.is_some_and(|last| now.since(last) < LOG_PAUSE) {
+            return Ok(());
+        }
+        *last = Some(now);
+        // Lists that take longer go on; the next attempt follows.
+        let Ok(_alone) = self.list_turns(LIST_READERS).await else { return Ok(()) };
+        let (mut slot, mut connection) = self.writer().await?;
+        let copied = time::timeout(DISK, connection.execute("PRAGMA wal_checkpoint(PASSIVE)")).await;
+        self.checked.noted(copied.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(StoreError::from))?;
+        *slot = Some(connection);
+        Ok(())
     }
 
     /// Refuses to write if the path leads to another file than the one that was opened: what is written to a file that
@@ -304,23 +358,6 @@ impl SqliteFile {
             && let Err(error) = writer.close().await
         {
             tracing::warn!(%error, "could not close the database");
-        }
-    }
-}
-
-/// Closes the connection to a file that is not used after all. If it were only dropped, a process that ends could leave
-/// SQLite's log behind, as after a crash.
-async fn kept_if_good<T>(
-    writer: SqliteConnection,
-    found: Result<T, StoreError>,
-) -> Result<(SqliteConnection, T), StoreError> {
-    match found {
-        Ok(found) => Ok((writer, found)),
-        Err(error) => {
-            if let Err(fault) = writer.close().await {
-                tracing::debug!(%fault, "could not close a database that is not used");
-            }
-            Err(error)
         }
     }
 }

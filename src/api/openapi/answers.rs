@@ -12,7 +12,7 @@ const JSON: &str = "application/json";
 
 /// Who may send a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(super) enum Audience {
     Anyone,
     /// Any user.
     User,
@@ -100,11 +100,11 @@ pub(super) fn with_ignored(answer: ResponseBuilder) -> ResponseBuilder {
 
 /// All answers to a request: the one when it succeeds, and the failures that it can have. `more` are those that depend
 /// on what it asks for.
-pub(super) fn all(success: Response, caller: Caller, more: &[StatusCode]) -> Responses {
+pub(super) fn all(success: Response, caller: Audience, more: &[StatusCode]) -> Responses {
     let callers: &[StatusCode] = match caller {
-        Caller::Anyone => &[],
-        Caller::User => &[StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS, StatusCode::INTERNAL_SERVER_ERROR],
-        Caller::Permitted => &[
+        Audience::Anyone => &[],
+        Audience::User => &[StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS, StatusCode::INTERNAL_SERVER_ERROR],
+        Audience::Permitted => &[
             StatusCode::UNAUTHORIZED,
             StatusCode::FORBIDDEN,
             StatusCode::TOO_MANY_REQUESTS,

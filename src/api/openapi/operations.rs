@@ -14,7 +14,7 @@ use super::{
         listed_entity::{CHECKIN, COWORKER_CHARGE, FAILED_CHECKIN, ListedEntity},
         schema_parts::{all_of, any_of, of_type, reference},
     },
-    answers::{self, Caller},
+    answers::{self, Audience},
     bodies::{self, body, token_form},
     parameters::{self, enumeration, id},
 };
@@ -61,7 +61,7 @@ fn checkins() -> Vec<PlacedOperation> {
     let run = operation("runCheckinCommand", "Commands of the platform's pages: there are none.", of.name());
     let answer = answers::with_ignored(answers::json("It is refused.", reference("CommandAnswer")));
     let run = needing(run, Role::of(of, Right::Edit)).request_body(Some(body("Command")));
-    let run = run.responses(answers::all(answer.build(), Caller::Permitted, &[]));
+    let run = run.responses(answers::all(answer.build(), Audience::Permitted, &[]));
     all.push((format!("{path}/runcommand"), HttpMethod::Post, run.build()));
     all
 }
@@ -103,12 +103,12 @@ fn directory(folder: &str, kind: EntityKind) -> Vec<PlacedOperation> {
 fn account() -> Vec<PlacedOperation> {
     let me = operation("getCurrentUser", "The user of the request.", "Account").securities(Some(signed_in()));
     let me =
-        me.responses(answers::all(answers::json("The user.", reference("CurrentUser")).build(), Caller::User, &[]));
+        me.responses(answers::all(answers::json("The user.", reference("CurrentUser")).build(), Audience::User, &[]));
     let enums = operation("listEnumValues", "The names of the numbers of an enumeration.", "Account");
     let values = ArrayBuilder::new().items(reference("EnumValue"));
     let answer = answers::json("The values.", Schema::from(values).into()).build();
     let enums = enums.securities(Some(signed_in())).parameter(enumeration());
-    let enums = enums.responses(answers::all(answer, Caller::User, &[]));
+    let enums = enums.responses(answers::all(answer, Audience::User, &[]));
     let token = operation("createTokens", "Tokens for a password or a refresh token (RFC 6749).", "Account");
     let refusal = all_of([reference("Error"), reference("TokenRefusal")]);
     let refusal = any_of([RefOr::from(Schema::from(refusal)), reference("Error")]);
@@ -117,7 +117,7 @@ fn account() -> Vec<PlacedOperation> {
     let failures = [StatusCode::TOO_MANY_REQUESTS, StatusCode::INTERNAL_SERVER_ERROR];
     let token = token
         .request_body(Some(token_form()))
-        .responses(answers::all(tokens, Caller::Anyone, &failures))
+        .responses(answers::all(tokens, Audience::Anyone, &failures))
         .response(StatusCode::BAD_REQUEST.as_str(), refusal);
     vec![
         ("/api/auth/me".to_owned(), HttpMethod::Get, me.build()),
@@ -127,7 +127,7 @@ fn account() -> Vec<PlacedOperation> {
 }
 
 fn monitoring() -> Vec<PlacedOperation> {
-    let anyone = |success| answers::all(success, Caller::Anyone, &[]);
+    let anyone = |success| answers::all(success, Audience::Anyone, &[]);
     let text = || RefOr::from(Schema::from(of_type(Type::String)));
     let health = operation("getLiveness", "Whether the process can answer.", "Monitoring");
     let health = health.responses(anyone(answers::json("It can.", reference("Liveness")).build()));
@@ -158,7 +158,7 @@ fn listed(of: RoleEntity, suffix: &str, parameters: Vec<RefOr<Parameter>>) -> Op
     let bare = ArrayBuilder::new().items(reference(name));
     let page = any_of([reference(&format!("{name}Page")), Schema::from(bare).into()]);
     let page = answers::json("A page; a bare array, if some ids are asked for.", Schema::from(page).into());
-    list.responses(answers::all(answers::with_ignored(page).build(), Caller::Permitted, &[]))
+    list.responses(answers::all(answers::with_ignored(page).build(), Audience::Permitted, &[]))
 }
 
 /// One record.
@@ -167,12 +167,13 @@ fn single(of: RoleEntity, suffix: &str) -> OperationBuilder {
     let one = operation(&format!("get{name}{suffix}"), &format!("One record of {name}."), name);
     let one = needing(one, Role::of(of, Right::Read)).parameter(id());
     let mut record = answers::json("The record.", reference(name));
-    if of == RoleEntity::Checkin {
+    // Nothing changes a failed check-in.
+    if of != RoleEntity::FailedCheckin && suffix.is_empty() {
         record = record
-            .link("update", changing("$response.body#/Id"))
-            .link("delete", to("deleteCheckin", "$response.body#/Id"));
+            .link("update", changing(of, "$response.body#/Id"))
+            .link("delete", to("delete", of, "$response.body#/Id"));
     }
-    one.responses(answers::all(record.build(), Caller::Permitted, &[StatusCode::NOT_FOUND]))
+    one.responses(answers::all(record.build(), Audience::Permitted, &[StatusCode::NOT_FOUND]))
 }
 
 /// A command about records of an entity.
@@ -187,26 +188,27 @@ fn command(of: RoleEntity, right: Right, suffix: &str) -> OperationBuilder {
     let command = operation(&format!("{verb}{name}{suffix}"), &format!("{summary} {name}."), name);
     let command = needing(command, Role::of(of, right));
     let mut answer = answers::with_ignored(answers::json("What was done, or why not.", reference("CommandAnswer")));
-    if of == RoleEntity::Checkin && right != Right::Delete {
+    if suffix.is_empty() && right != Right::Delete {
         let id = "$response.body#/Value/Id";
-        let list = LinkBuilder::new().operation_id("listCheckins").parameter("Id", id).build();
-        answer = answer.link("get", to("getCheckin", id)).link("list", list).link("delete", to("deleteCheckin", id));
+        let list = LinkBuilder::new().operation_id(format!("list{name}s")).parameter("Id", id).build();
+        answer = answer.link("get", to("get", of, id)).link("list", list).link("delete", to("delete", of, id));
         if right == Right::Create {
-            answer = answer.link("update", changing(id));
+            answer = answer.link("update", changing(of, id));
         }
     }
     let missing: &[StatusCode] = if right == Right::Create { &[] } else { &[StatusCode::NOT_FOUND] };
-    command.responses(answers::all(answer.build(), Caller::Permitted, missing))
+    command.responses(answers::all(answer.build(), Audience::Permitted, missing))
 }
 
-/// A link to an operation about the record with this id.
-fn to(operation: &str, id: &str) -> Link {
-    LinkBuilder::new().operation_id(operation).parameter("id", id).build()
+/// A link to what can be done with the record with this id.
+fn to(verb: &str, of: RoleEntity, id: &str) -> Link {
+    LinkBuilder::new().operation_id(format!("{verb}{}", of.name())).parameter("id", id).build()
 }
 
-/// A link to the command that changes the check-in with this id.
-fn changing(id: &str) -> Link {
-    LinkBuilder::new().operation_id("updateCheckin").request_body(Some(serde_json::json!({ "Id": id }))).build()
+/// A link to the command that changes the record with this id.
+fn changing(of: RoleEntity, id: &str) -> Link {
+    let body = serde_json::json!({ "Id": id });
+    LinkBuilder::new().operation_id(format!("update{}", of.name())).request_body(Some(body)).build()
 }
 
 fn operation(name: &str, summary: &str, tag: &str) -> OperationBuilder {

@@ -101,6 +101,12 @@ condition_kinds! {
     ApiExhausted = "api_exhausted", warns;
     /// The changed certificate of the API cannot be used; the one before stays in force.
     CertificateRefused = "certificate_refused", warns;
+    /// The directory cannot be read from the platform; what was read before stays in force.
+    SyncFailing = "sync_failing", warns;
+    /// The platform no longer lists more than a tenth of the people; they were not archived.
+    SyncHeldBack = "sync_held_back", warns;
+    /// The keys of the identity provider cannot be read; those of before stay in force.
+    ProviderKeysUnavailable = "provider_keys_unavailable", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.
     Standby = "standby", warns;
 }

@@ -30,7 +30,7 @@ use super::{
     people::{self, PersonLine},
     read_json,
 };
-use crate::directory::entity::{self, CredentialField, Entity, EntityKind};
+use crate::directory::entity::{self, CredentialField, Entity, EntityKind, FIRST_OWN_ID};
 
 /// An import in progress.
 #[derive(Debug, Default)]
@@ -42,6 +42,8 @@ pub struct Draft {
     entries: BTreeMap<(EntityKind, i64), Entry>,
     /// What is archived by name.
     removed: BTreeSet<(EntityKind, i64)>,
+    /// Whether entities that were created here stay, although the files leave them out.
+    keeps_own: bool,
     /// The kinds that the files contain.
     listed: BTreeSet<EntityKind>,
     /// Everything that is defined in the files or in the database.
@@ -113,6 +115,11 @@ impl Draft {
         }
     }
 
+    /// From now on, what was created here does not count as left out.
+    pub fn keep_own(&mut self) {
+        self.keeps_own = true;
+    }
+
     /// Archives an entity, as if files with all others of its kind replaced what is stored. Nothing happens if it is
     /// archived already.
     pub fn remove(&mut self, kind: EntityKind, id: i64) {
@@ -164,7 +171,8 @@ impl Draft {
             return;
         }
         let body = object(document);
-        let is_left_out = self.replace != Replace::No && self.listed.contains(&kind);
+        let is_kept = self.keeps_own && id >= FIRST_OWN_ID;
+        let is_left_out = self.replace != Replace::No && self.listed.contains(&kind) && !is_kept;
         if is_left_out || self.removed.contains(&(kind, id)) {
             self.archive(kind, id, body);
             return;

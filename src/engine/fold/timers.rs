@@ -51,7 +51,8 @@ impl Folding<'_> {
                 self.run_timers(at.moved(-1), &BTreeSet::new());
             }
             let open = self.folded.people.get(&item.subject).and_then(PersonState::open);
-            if open.is_none_or(|open| open.ends_at_last().0 > at) {
+            let ends = |open: &Visit| open.span_end().map_or(open.ends_at_last().0, |end| end.min(open.day.end));
+            if open.is_none_or(|open| ends(open) > at) {
                 continue;
             }
             let Some(policy) = self.world.policy(item.business, at).map(Arc::clone) else { continue };

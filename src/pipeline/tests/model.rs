@@ -85,6 +85,7 @@
 //!      same.
 //!  C46 A directory that comes into force at the instant of an edit's beginning or end is one of the "other facts": it comes
 //!      after it. (Admission at that instant asks the new directory.)
+//!  C47 Of edits that only say that a person came in at an instant, the first one counts; any other edit goes before it.
 
 #![allow(
     clippy::struct_excessive_bools,
@@ -242,6 +243,8 @@ pub(super) enum EditEnd {
     NotBefore(i64),
     /// As facts decide.
     Free,
+    /// They came in: if they are in there already, the edit only refreshes that visit; else it is like `Free` (C47).
+    Joins,
 }
 
 #[derive(Clone, Debug)]
@@ -522,7 +525,7 @@ impl Visit {
         let end = [self.end_used, self.end_fixed].into_iter().flatten().min();
         match self.pinned {
             Some(EditEnd::At(span) | EditEnd::NotBefore(span)) => end.map(|end| end.max(span)),
-            Some(EditEnd::Free) | None => end,
+            Some(EditEnd::Free | EditEnd::Joins) | None => end,
         }
     }
     fn close(&mut self, to: i64) {
@@ -633,7 +636,7 @@ fn absences(edits: &[Fact]) -> Vec<Absence> {
         let (stays_from, stays_to) = match set {
             None => (to, to),
             Some((begins, EditEnd::At(ends))) => (begins, ends),
-            Some((begins, EditEnd::NotBefore(_) | EditEnd::Free)) => (begins, i64::MAX),
+            Some((begins, EditEnd::NotBefore(_) | EditEnd::Free | EditEnd::Joins)) => (begins, i64::MAX),
         };
         let parts = [(from, stays_from.min(to)), (stays_to.max(from), to)];
         all.extend(parts.into_iter().filter(|(from, to)| from < to).map(|(from, to)| Absence { person, from, to }));
@@ -659,7 +662,12 @@ fn pins(edits: &[Fact]) -> Vec<Pin> {
     let mut pins: BTreeMap<(i64, i64), Pin> = BTreeMap::new();
     for (_, edit) in latest {
         if let FactKind::Edit { person, set: Some((from, end)), by_network, .. } = edit.kind {
-            pins.insert((person, from), Pin { person, business: edit.business, from, end, by_network });
+            let pin = Pin { person, business: edit.business, from, end, by_network };
+            // Who only came in gives way to what another edit says of that instant.
+            let there = pins.entry((person, from)).or_insert(pin);
+            if end != EditEnd::Joins {
+                *there = pin;
+            }
         }
     }
     pins.into_values().collect()
@@ -1272,7 +1280,7 @@ impl World {
                 let span_begins = |pin: &Pin| {
                     let empty = match pin.end {
                         EditEnd::At(until) | EditEnd::NotBefore(until) => until <= at,
-                        EditEnd::Free => true,
+                        EditEnd::Free | EditEnd::Joins => true,
                     };
                     pin.person == *person && pin.from == at && !empty
                 };
@@ -1592,6 +1600,13 @@ impl World {
     /// A pinned visit begins, whatever is open and whatever admission says.
     fn pinned_begins(&self, state: &mut State, pin: Pin) {
         let Pin { person, business, from, end, by_network } = pin;
+        if end == EditEnd::Joins
+            && let Some(i) = state.open(person).filter(|i| state.visits[*i].business == business)
+        {
+            let v = &mut state.visits[i];
+            v.last_activity = v.last_activity.max(from);
+            return;
+        }
         let mut goes_on = None;
         if let Some(v) = state.open(person).map(|i| &mut state.visits[i]) {
             v.close_seen(from);
@@ -1604,7 +1619,7 @@ impl World {
         (v.by_network, v.door_entry, v.pinned) = (by_network, None, Some(end));
         v.span_until = match end {
             EditEnd::At(until) | EditEnd::NotBefore(until) => Some(until),
-            EditEnd::Free => None,
+            EditEnd::Free | EditEnd::Joins => None,
         };
         if !by_network {
             state.let_in.push((person, business, from));

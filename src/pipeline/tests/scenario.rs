@@ -178,7 +178,7 @@ pub(super) fn add_edit(dice: &mut Dice, scenario: &mut Scenario) {
     // Other settings may be in force at a moved beginning.
     let crosses = |(from, end)| match end {
         EditEnd::At(to) | EditEnd::NotBefore(to) => to > model::day_around(scenario, business, from).1,
-        EditEnd::Free => false,
+        EditEnd::Free | EditEnd::Joins => false,
     };
     if set.is_some_and(crosses) {
         return;
@@ -198,7 +198,7 @@ fn instant_within(dice: &mut Dice, scenario: &Scenario, from: i64, to: i64) -> i
         known.extend(edit.set.map(|(from, _)| from));
         known.extend(edit.set.and_then(|(_, end)| match end {
             EditEnd::At(at) | EditEnd::NotBefore(at) => Some(at),
-            EditEnd::Free => None,
+            EditEnd::Free | EditEnd::Joins => None,
         }));
     }
     known.extend([from, to]);
@@ -232,7 +232,11 @@ fn created(dice: &mut Dice, scenario: &Scenario, label: u32) -> Option<Edited> {
     };
     let made = made_after(dice, scenario, from)?;
     let latest = made.min(model::day_around(scenario, business, from).1);
-    let end = if dice.one_in(3) { EditEnd::Free } else { EditEnd::At(instant_within(dice, scenario, from, latest)) };
+    let end = match dice.below(4) {
+        0 => EditEnd::Joins,
+        1 => EditEnd::Free,
+        _ => EditEnd::At(instant_within(dice, scenario, from, latest)),
+    };
     Some(Edited { person, business, label, made, was: None, set: Some((from, end)), by_network: dice.one_in(5) })
 }
 
@@ -253,7 +257,7 @@ fn edited_again(dice: &mut Dice, scenario: &Scenario, earlier: &[Edited], label:
     let made = made_after(dice, scenario, last.made)?;
     let (to, open) = match end {
         EditEnd::At(at) => (at, false),
-        EditEnd::NotBefore(_) | EditEnd::Free => (made, true),
+        EditEnd::NotBefore(_) | EditEnd::Free | EditEnd::Joins => (made, true),
     };
     let was = (from, to);
     let set = new_interval(dice, scenario, last.business, (was, open), made);
@@ -817,6 +821,7 @@ pub(super) fn engine_fact(fact: &Fact) -> EngineFact {
                             EditEnd::At(to) => EditedEnd::At(at(to)),
                             EditEnd::NotBefore(until) => EditedEnd::NotBefore(at(until)),
                             EditEnd::Free => EditedEnd::Unset,
+                            EditEnd::Joins => EditedEnd::Joins,
                         },
                         overrides: false,
                     },

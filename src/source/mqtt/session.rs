@@ -43,7 +43,7 @@ mod delivery_queue;
 mod filter;
 mod life;
 mod stream;
-mod tls;
+pub(crate) mod tls;
 
 use std::{
     collections::BTreeSet,

@@ -9,6 +9,7 @@ async fn no_statement_scans_a_table() {
     let fresh = Fresh::sqlite().await;
     let statements = crate::store::batch::statements().into_iter().chain(crate::store::retention::statements());
     let statements = statements.chain(crate::store::set_aside::statements());
+    let statements = statements.chain(crate::store::plain_checkins::statements());
     for (statement, arguments) in statements {
         for step in fresh.plan(statement, arguments).await.lines() {
             // The rows of the batch itself, rows found by an index, and a table of one row.

@@ -36,6 +36,7 @@ fn structs() -> Vec<(&'static str, &'static [Column])> {
     structs.extend(crate::store::checkins::tables());
     structs.extend(crate::store::adopt::tables());
     structs.extend(crate::store::set_aside::tables());
+    structs.extend(crate::store::plain_checkins::tables());
     structs
 }
 

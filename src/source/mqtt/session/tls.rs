@@ -1,4 +1,4 @@
-//! The certificates of the connection to the broker.
+//! The certificates of the connections to the broker and to the platform.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::settings::Tls;
 
 /// The certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsSetupError {
+pub(crate) enum TlsSetupError {
     #[error("cannot read {path}: {fault}")]
     File { path: PathBuf, fault: io::Error },
     #[error("{path} contains no usable PEM: {fault}")]
@@ -31,14 +31,14 @@ pub(super) enum TlsSetupError {
     Authority { path: PathBuf, fault: String },
     #[error("cannot use the client certificate in {path}: {fault}; cert_file and key_file must belong together")]
     Certificate { path: PathBuf, fault: rustls::Error },
-    #[error("\"{0}\" in mqtt.url cannot be the name in a certificate; write a host name or an address")]
+    #[error("\"{0}\" in url cannot be the name in a certificate; write a host name or an address")]
     Host(String),
     #[error("cannot set up TLS: {0}")]
     Library(rumqttc::TlsError),
 }
 
 /// Reads the certificates. Called for each connection, to pick up renewed ones without a restart.
-pub(super) async fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsSetupError> {
+pub(crate) async fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsSetupError> {
     // Trust the authorities of the system, or what is in the named file and nothing else.
     let mut config = match &tls.ca_file {
         None => {
@@ -130,7 +130,7 @@ impl ServerCertVerifier for FileVerifier {
         }
         if let Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. })) = answer {
             tracing::warn!(
-                "the broker's certificate has expired; it is accepted because exactly this one is in mqtt.ca_file, but \
+                "the server's certificate has expired; it is accepted because exactly this one is in ca_file, but \
                  other clients will refuse it"
             );
         }
