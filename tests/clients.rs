@@ -272,6 +272,7 @@ fn charges_are_listed_with_what_can_still_change() {
         "Id": 1, "Checkin": "a1b2c3d4-e5f6-7890-abcd-000000000001", "CoworkerId": 7, "BusinessId": 1, "TimePassId": 3,
         "PassDay": "2026-02-01T00:00:00Z", "FromTime": "2026-02-20T09:00:00Z", "ToTime": "2026-02-20T10:00:00Z",
         "Minutes": 60, "Amount": 1000, "Unbounded": 1200, "Currency": "EUR", "Final": true, "Settled": true,
+        "Withdrawn": false,
         "CreatedOn": "2026-02-20T09:00:00Z", "UpdatedOn": "2026-02-20T09:00:00Z"
     });
     assert_eq!(first, expected);

@@ -218,7 +218,15 @@ fn only_the_pipeline_writes_records() {
         .map(|source| source.name)
         .filter(|name| !name.starts_with("src/store"))
         .collect();
-    assert_eq!(writers, ["src/pipeline/adopt.rs", "src/pipeline/due_work.rs", "src/pipeline/transaction.rs"]);
+    assert_eq!(
+        writers,
+        [
+            "src/pipeline/adopt.rs",
+            "src/pipeline/due_work.rs",
+            "src/pipeline/edits/old.rs",
+            "src/pipeline/transaction.rs"
+        ]
+    );
 }
 
 #[test]

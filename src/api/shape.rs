@@ -205,6 +205,8 @@ pub struct ChargeEntity<'a> {
     currency: &'a str,
     r#final: bool,
     settled: bool,
+    /// The check-in no longer exists or costs nothing.
+    withdrawn: bool,
     #[schema(format = DateTime)]
     created_on: String,
     #[schema(format = DateTime)]
@@ -229,6 +231,7 @@ impl<'a> ChargeEntity<'a> {
             currency: &charge.currency,
             r#final: charge.to_time.is_some(),
             settled: charge.to_time.is_some_and(|to| to < settled_before(now)),
+            withdrawn: charge.withdrawn,
             created_on: charge.created_on.to_rfc3339_seconds(),
             updated_on: charge.updated_on.to_rfc3339_seconds(),
         }

@@ -258,6 +258,8 @@ record! { $ charge_fields;
         pub amount: i64,
         /// ISO 4217.
         pub currency: String,
+        /// Whether the check-in no longer exists or costs nothing: then the amounts are zero.
+        pub withdrawn: bool,
         /// When the row was written.
         pub created_on: WallTime,
         /// When it was last changed.

@@ -15,7 +15,7 @@ mod usage;
 pub use case::Ask;
 pub use limits::window_starts;
 pub use pass_use::{Entitlement, PassEnd, PassKind, PassUse, Refused};
-pub use usage::{Counted, PlanTally, PlanUsed, Spent, Usage, Used};
+pub use usage::{Counted, PlanTally, PlanUsed, Shift, Spent, Usage, Used};
 
 use case::PassCase;
 

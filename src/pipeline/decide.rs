@@ -21,12 +21,13 @@ use crate::{
         passes::PlanTally,
         person::PersonState,
     },
+    pipeline::intake::NewEdit,
     store::{DecidedFact, EditedVisit, Writes},
 };
 use presence_lines::PresenceLines;
 
 pub(crate) use groups::{People, groups};
-pub(crate) use input::{FoldInput, NewEdit, PendingPoint, Refold};
+pub(crate) use input::{FoldInput, PendingPoint, Refold};
 pub(crate) use items::{FactOrigin, items};
 pub(crate) use late::days_between;
 pub(super) use late::{late_from, unproven};

@@ -4,24 +4,29 @@
 //! the person, and committed with its decision. A check-in without a coworker, and one whose facts are deleted, is only
 //! a row.
 
+mod old;
 mod plan;
+mod request;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time,
-};
+use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use self::plan::{EditFault, WantedTimes};
-use self::plan::{Overlap, PlannedSet};
+use self::{
+    old::OldEdit,
+    plan::{Overlap, PlannedSet},
+    request::EndedEarly,
+};
+pub use self::{
+    plan::{EditFault, WantedTimes},
+    request::{EditAnswer, EditRequest, WantedEdit},
+};
 use super::{
     attempts::{PipelineError, STALE},
     batch_work::{BatchWork, CommitEnd},
-    decide::NewEdit,
-    intake::Intake,
+    intake::{Intake, NewEdit},
     state::{Pipeline, calendar_of},
 };
 use crate::{
@@ -30,9 +35,9 @@ use crate::{
         clock::WallTime,
         fact::{Edit, EditFact, EditedEnd, FactDigest, Subject, TimeSpan},
         random,
-        record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId},
+        record::{BusinessId, Checkin, CheckinId, CoworkerId},
     },
-    engine::{Decision, decision::Reason},
+    engine::Decision,
     policy::{LATEST, calendar::Calendar},
     store::{PlainCheckin, StoreError},
 };
@@ -48,78 +53,6 @@ const EDITS_A_TURN: usize = 16;
 /// not in the loaded one counts as unknown.
 const DIRECTORY_WAITS: usize = 6;
 
-/// What a user of the API wants of a check-in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WantedEdit {
-    /// A new one.
-    Create {
-        /// Who; without a coworker, the check-in is only a record.
-        coworker: Option<CoworkerId>,
-        /// Where.
-        business: BusinessId,
-        /// When.
-        times: WantedTimes,
-        /// What it names as its source.
-        source: CheckinSource,
-        /// Whether it exists whatever admission says.
-        overrides: bool,
-    },
-    /// Another interval.
-    Change {
-        /// Which.
-        id: CheckinId,
-        /// When.
-        times: WantedTimes,
-    },
-    /// None at all.
-    Remove {
-        /// Which.
-        id: CheckinId,
-    },
-}
-
-/// An edit that waits to be decided.
-#[derive(Debug)]
-pub struct EditRequest {
-    /// What is wanted.
-    pub wanted: WantedEdit,
-    /// The user.
-    pub by: Arc<str>,
-    /// Whose check-ins the user may see.
-    pub reach: Reach,
-    /// The platform's free text for callers; `None` keeps what is there.
-    pub system_id: Option<String>,
-    /// Where the answer goes. If it is closed, the client has gone and nothing is done.
-    pub reply: oneshot::Sender<EditAnswer>,
-}
-
-/// What became of an edit.
-#[derive(Debug)]
-pub enum EditAnswer {
-    /// The check-in as it is now; a deleted one as it was.
-    Done(Box<Checkin>),
-    /// Admission refused it; a failed check-in says so.
-    Refused {
-        /// Why.
-        reason: Reason,
-        /// More for the front desk.
-        detail: Option<String>,
-    },
-    /// Another check-in stands in the way.
-    Blocked {
-        /// Which.
-        by: CheckinId,
-        /// Where that is.
-        at: BusinessId,
-    },
-    /// There is no such check-in.
-    Missing,
-    /// What was sent cannot be.
-    Faults(Vec<EditFault>),
-    /// The database does not take it.
-    Unfit,
-}
-
 /// What became of the fact of an edit.
 #[derive(Debug)]
 pub(super) enum EditEnd {
@@ -129,30 +62,6 @@ pub(super) enum EditEnd {
     Known,
     /// The database does not take it.
     Unfit(StoreError),
-}
-
-/// Why an edit ends before it is a fact.
-enum EndedEarly {
-    Answered(EditAnswer),
-    Failed(StoreError),
-}
-
-impl From<EditAnswer> for EndedEarly {
-    fn from(answer: EditAnswer) -> Self {
-        Self::Answered(answer)
-    }
-}
-
-impl From<Vec<EditFault>> for EndedEarly {
-    fn from(faults: Vec<EditFault>) -> Self {
-        Self::Answered(EditAnswer::Faults(faults))
-    }
-}
-
-impl From<StoreError> for EndedEarly {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error)
-    }
 }
 
 impl Pipeline {
@@ -278,7 +187,10 @@ impl Pipeline {
                     store.remove_plain_checkin(id).await?;
                     return Err(known.into_done());
                 };
-                self.recent_enough(&known.0, now)?;
+                if Self::is_old(&known.0, now) {
+                    self.amend(Self::old_edit(request, &known.0, coworker, None), now).await?;
+                    return Err(known.into_done());
+                }
                 Ok(Self::edit_of(request, known, coworker, now, Edit::Removed))
             }
         }
@@ -305,10 +217,14 @@ impl Pipeline {
                 .await?;
             return Err(self.known_checkin(id, &Reach::All).await?.into_done());
         };
-        self.recent_enough(&known.0, now)?;
         let others = store.overlapping_checkins(coworker, (set.span.from, set.span.to)).await?;
         if let Some((by, at)) = plan::blocking(&known.0, &others) {
             return Err(EditAnswer::Blocked { by, at }.into());
+        }
+        if Self::is_old(&known.0, now) {
+            let times = (set.span.from, set.span.to);
+            self.amend(Self::old_edit(request, &known.0, coworker, Some(times)), now).await?;
+            return Err(self.known_checkin(id, &Reach::All).await?.into_done());
         }
         let set = Edit::Set { from: set.from, end: set.end, overrides: false };
         Ok(Self::edit_of(request, known, coworker, now, set))
@@ -378,12 +294,18 @@ impl Pipeline {
         }
     }
 
-    fn recent_enough(&self, known: &Checkin, now: WallTime) -> Result<(), Vec<EditFault>> {
-        if known.from_time < now.minus(LATEST) {
-            let message = "is more than eight days ago: its facts are deleted, and it can no longer be changed";
-            return Err(vec![EditFault::new("FromTime", message)]);
-        }
-        Ok(())
+    /// Whether its facts may be deleted already.
+    fn is_old(known: &Checkin, now: WallTime) -> bool {
+        known.from_time < now.minus(LATEST)
+    }
+
+    fn old_edit<'a>(
+        request: &'a EditRequest,
+        known: &'a Checkin,
+        coworker: CoworkerId,
+        times: Option<(WallTime, WallTime)>,
+    ) -> OldEdit<'a> {
+        OldEdit { known, coworker, times, by: &request.by, system_id: request.system_id.clone() }
     }
 
     /// Decides and commits one edit, however long the database is away.

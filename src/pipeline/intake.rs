@@ -5,18 +5,19 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use uuid::Uuid;
 
-use super::decide::NewEdit;
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, FactDigest, LONGEST_PIN, Point, Recognised, RejectedFact, StrangeDeviceFact, Subject},
+        fact::{
+            DoorFact, EditFact, FactDigest, LONGEST_PIN, Point, Recognised, RejectedFact, StrangeDeviceFact, Subject,
+        },
         mac::MacAddr,
         record::BusinessId,
         sighting::{Presence, Sighting},
         version::VersionId,
     },
     directory::{Match, history::DirectoryHistory},
-    engine::admission,
+    engine::{admission, fold::FoldItem},
     mapping::content::{Content, Rejection},
     policy::{LATEST, SitePolicy},
     source::Delivery,
@@ -30,6 +31,23 @@ pub(crate) struct PersonPresence {
     pub(crate) mac: MacAddr,
     pub(crate) interface: Arc<str>,
     pub(crate) point: Point,
+}
+
+/// An edit that has just been made.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEdit {
+    pub(crate) edit: EditFact,
+    /// Whether admission has to allow it.
+    pub(crate) asks: bool,
+    /// The platform's free text for callers; `None` keeps what is there.
+    pub(crate) system_id: Option<String>,
+}
+
+impl NewEdit {
+    /// The edit as an item of the fold.
+    pub(crate) fn item(&self) -> FoldItem<'_> {
+        FoldItem::edit(&self.edit, self.asks)
+    }
 }
 
 /// The facts of a batch, or of a sub-batch, which is decided in one transaction.

@@ -5,6 +5,7 @@ mod against_model;
 mod clock_steps;
 mod constant_work;
 mod coverage;
+mod edits;
 mod gateway;
 mod hub;
 mod late;

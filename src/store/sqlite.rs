@@ -196,7 +196,8 @@ impl SqliteFile {
         let mut writer = first_options.connect().await.map_err(|error| unopened(path, error))?;
         let change = bring_up_to_date(path, &mut writer, first)
             .await
-            .map_err(|error| because(path, error, what_is_in_the_way(path)))?;
+            .map_err(|error| because(path, error, what_is_in_the_way(path)));
+        let (writer, change) = kept_if_good(writer, change).await?;
         Ok((Self::new(options, Some(writer)), change))
     }
 
@@ -206,7 +207,8 @@ impl SqliteFile {
         let options = durable(path).create_if_missing(false);
         let mut writer = options.connect().await.map_err(|error| unopened(path, error))?;
         let steps = steps();
-        compare(&steps, &applied(&mut writer).await?)?.is_current()?;
+        let suits = applied(&mut writer).await.and_then(|applied| compare(&steps, &applied)?.is_current());
+        let (writer, ()) = kept_if_good(writer, suits).await?;
         Ok(Self::new(options, Some(writer)))
     }
 
@@ -358,6 +360,23 @@ impl SqliteFile {
             && let Err(error) = writer.close().await
         {
             tracing::warn!(%error, "could not close the database");
+        }
+    }
+}
+
+/// Closes the connection to a file that is not used after all. If it were only dropped, a process that ends could leave
+/// SQLite's log behind, as after a crash.
+async fn kept_if_good<T>(
+    writer: SqliteConnection,
+    found: Result<T, StoreError>,
+) -> Result<(SqliteConnection, T), StoreError> {
+    match found {
+        Ok(found) => Ok((writer, found)),
+        Err(error) => {
+            if let Err(fault) = writer.close().await {
+                tracing::debug!(%fault, "could not close a database that is not used");
+            }
+            Err(error)
         }
     }
 }

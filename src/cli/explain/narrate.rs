@@ -57,6 +57,7 @@ impl Narrator<'_> {
         };
         let outcome = match (decision.outcome, decision.visit) {
             (Outcome::Opened, Some(visit)) => self.opened(item, visit),
+            (Outcome::Recorded, _) if kind == EventKind::Edit => "set: doors and devices cannot change it".to_owned(),
             (Outcome::Refreshed, _) if kind == EventKind::Network => "refreshed: still here".to_owned(),
             _ => decided(code, decision.detail.as_deref()),
         };

@@ -93,22 +93,22 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
 
 /// What a user of the API said, and when.
 pub(super) fn edit_text(fact: &EditFact, policies: &PolicyHistory) -> String {
-    let face = |at: WallTime| face(policies, fact.business, at, fact.at());
-    let was = fact.was.map_or_else(String::new, |was| format!(" (was {} to {})", face(was.from), face(was.to)));
+    let clock = |at: WallTime| face(policies, fact.business, at, fact.at());
+    let was = fact.was.map_or_else(String::new, |was| format!(" (was {} to {})", clock(was.from), clock(was.to)));
     let said = match &fact.edit {
         Edit::Set { from, end, overrides } => {
             let end = match end {
-                EditedEnd::At(to) => format!("from {} to {}", face(*from), face(*to)),
-                EditedEnd::NotBefore(at) => format!("from {}, still in at {}", face(*from), face(*at)),
-                EditedEnd::Unset => format!("from {}", face(*from)),
-                EditedEnd::Joins => format!("came in at {}", face(*from)),
+                EditedEnd::At(to) => format!("from {} to {}", clock(*from), clock(*to)),
+                EditedEnd::NotBefore(at) => format!("from {}, still in at {}", clock(*from), clock(*at)),
+                EditedEnd::Unset => format!("from {}", clock(*from)),
+                EditedEnd::Joins => format!("came in at {}", clock(*from)),
             };
             format!("{end}{}", if *overrides { ", whatever the passes say" } else { "" })
         }
         Edit::Removed => "was not here".to_owned(),
-        Edit::Refused { from, .. } => format!("asked to come in at {}", face(*from)),
+        Edit::Refused { from, .. } => format!("asked to come in at {}", clock(*from)),
     };
-    format!("by hand, {} at {}: {said}{was}", plain(&fact.by), face(fact.made))
+    format!("by hand, {} at {}: {said}{was}", plain(&fact.by), clock(fact.made))
 }
 
 /// An instant in a business's local time.

@@ -81,12 +81,21 @@ impl<'a> FoldItem<'a> {
         }
     }
 
+    /// Whether it belongs before what has been folded up to this place. What edits set to begin at an instant begins once
+    /// all edits of that instant are known, so an edit belongs before everything else of its instant.
+    pub fn is_behind(&self, folded: FactOrder) -> bool {
+        match self.what {
+            What::Door(_) | What::Seen(..) => self.place <= folded,
+            What::Edit(_) | What::Asked(_) => self.place.at <= folded.at,
+        }
+    }
+
     /// Whether it belongs before something that has already been decided.
     pub fn is_late(&self, person: &PersonState) -> bool {
         let silent = person.silent_at.filter(|(business, _)| *business == self.business);
         // An exit at the very instant when a timer ended the visit must come before the timer.
         let ended_now = |visit: &Visit| visit.auto_checkout && visit.ends_at_last().0 == self.place.at;
-        self.place <= person.folded
+        self.is_behind(person.folded)
             || self.place.ties_with(&person.folded)
             || silent.is_some_and(|(_, silent)| self.seen_at() <= silent)
             || matches!(self.what, What::Door(_)) && person.visits.iter().any(ended_now)

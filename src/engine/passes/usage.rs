@@ -132,6 +132,27 @@ pub struct Counted {
     pub seconds: u64,
 }
 
+/// What an edit of an old visit adds to totals; negative if it takes away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// Days.
+    pub days: i64,
+    /// Whole seconds.
+    pub seconds: i64,
+}
+
+impl Shift {
+    /// Days with the shift.
+    pub fn of_days(self, days: u32) -> u32 {
+        u32::try_from((i64::from(days) + self.days).max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// Seconds with the shift.
+    pub fn of_seconds(self, seconds: u64) -> u64 {
+        seconds.saturating_add_signed(self.seconds)
+    }
+}
+
 /// What counts towards the limits of a person's plan: running totals of all time, at the end of each of the last pass
 /// days.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +166,13 @@ impl PlanTally {
     /// The last final total, and those that may still change, earliest first.
     pub fn days(&self) -> &[(NaiveDate, Counted)] {
         &self.0
+    }
+
+    /// Shifts the totals of a date and of all later ones.
+    pub fn shift(&mut self, date: NaiveDate, shift: Shift) {
+        for (_, total) in self.0.iter_mut().filter(|(known, _)| *known >= date) {
+            *total = Counted { days: shift.of_days(total.days), seconds: shift.of_seconds(total.seconds) };
+        }
     }
 
     /// Adds a visit and returns the totals that it changes.

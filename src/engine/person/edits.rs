@@ -6,18 +6,18 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
     context::{ClaimContext, EndedVisit},
+    known_edits::{KnownEdits, VisitAhead},
     state::PersonState,
     visit::{Pinned, Visit},
 };
 use crate::{
     base::{
         clock::WallTime,
-        fact::{Edit, EditFact, EditedEnd, FactDigest, TimeSpan},
+        fact::{Edit, EditFact, EditedEnd, TimeSpan},
         record::{BusinessId, CheckinSource},
     },
     engine::{
@@ -26,34 +26,6 @@ use crate::{
         life::CloseBy,
     },
 };
-
-/// What the edits of one visit say about times that a fold has not passed yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownEdits {
-    /// The visit.
-    visit: Uuid,
-    /// The last of its edits that is known.
-    latest: (WallTime, FactDigest),
-    /// The visit as that edit sets it, until it begins.
-    ahead: Option<VisitAhead>,
-    /// What its edits took away, and whether that has begun.
-    absences: Vec<(TimeSpan, bool)>,
-    /// Nothing of it matters from here on.
-    until: WallTime,
-}
-
-/// A visit that an edit has set and that has not begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct VisitAhead {
-    /// Where.
-    business: BusinessId,
-    /// What its record names as its source.
-    source: CheckinSource,
-    /// Its beginning.
-    from: WallTime,
-    /// Its end.
-    end: EditedEnd,
-}
 
 /// What happens at a boundary that an edit has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{edits::KnownEdits, visit::Visit};
+use super::{known_edits::KnownEdits, visit::Visit};
 use crate::{
     base::{
         clock::WallTime,

@@ -11,12 +11,12 @@ use uuid::Uuid;
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, EditFact, LogDay, Subject},
+        fact::{DoorFact, LogDay, Subject},
         record::{BusinessId, CoworkerId},
     },
     directory::Directory,
     engine::fold::{FoldGroup, FoldItem},
-    pipeline::intake::PersonPresence,
+    pipeline::intake::{NewEdit, PersonPresence},
     store::{DecidedFact, StoredPerson, StoredRecords, UnloggedPresence},
 };
 
@@ -52,23 +52,6 @@ impl PendingPoint {
     pub(super) fn item(&self) -> FoldItem<'_> {
         let PersonPresence { subject, business, mac, interface: _, point } = &self.presence;
         FoldItem::seen(*subject, *business, *mac, *point)
-    }
-}
-
-/// An edit that has just been made.
-#[derive(Clone, Debug)]
-pub(crate) struct NewEdit {
-    pub(crate) edit: EditFact,
-    /// Whether admission has to allow it.
-    pub(crate) asks: bool,
-    /// The platform's free text for callers; `None` keeps what is there.
-    pub(crate) system_id: Option<String>,
-}
-
-impl NewEdit {
-    /// The edit as an item of the fold.
-    pub(super) fn item(&self) -> FoldItem<'_> {
-        FoldItem::edit(&self.edit, self.asks)
     }
 }
 

@@ -1,9 +1,10 @@
 //! PURE. The items that a fold processes, in chronological order.
 
-use super::input::{NewEdit, PendingPoint};
+use super::input::PendingPoint;
 use crate::{
     base::fact::{DoorFact, Fact},
     engine::fold::FoldItem,
+    pipeline::intake::NewEdit,
 };
 
 /// Where an item of a fold came from, which determines the fact that gets the decision.

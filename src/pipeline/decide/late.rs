@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::input::{FoldInput, NewEdit, PendingPoint};
+use super::input::{FoldInput, PendingPoint};
 use crate::{
     base::{
         clock::WallTime,
@@ -13,6 +13,7 @@ use crate::{
         fold::{self, FoldItem, World},
         person::PersonState,
     },
+    pipeline::intake::NewEdit,
 };
 
 /// The day from which a group must be refolded; `None` if it need not be.
@@ -31,7 +32,7 @@ pub(in crate::pipeline) fn late_from(input: &FoldInput, world: &World<'_>) -> Op
         let person = input.current.get(&item.subject).map_or(&unknown, |standing| &standing.person);
         let behind_others = || {
             let mut others = input.current.iter().filter(|(subject, _)| **subject != item.subject);
-            shared && others.any(|(_, other)| item.place <= other.person.folded)
+            shared && others.any(|(_, other)| item.is_behind(other.person.folded))
         };
         item.is_late(person) || behind_others()
     });

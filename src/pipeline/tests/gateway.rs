@@ -28,7 +28,7 @@ use crate::{
     },
     mapping::content::Content,
     metrics::Metrics,
-    pipeline::{Context, Pipeline, decide::NewEdit, edits::EditEnd},
+    pipeline::{Context, Pipeline, edits::EditEnd, intake::NewEdit},
     policy::{
         PolicyHistory, SitePolicy,
         door::{Door, DoorAction},

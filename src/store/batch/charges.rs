@@ -9,7 +9,7 @@ use crate::{
     },
     engine::fold::ChargeRecord,
     store::{
-        batch::{transaction::Batch, visits::IdRow},
+        batch::transaction::Batch,
         columns::sql,
         error::StoreError,
         rows::row,
@@ -32,6 +32,7 @@ row! {
         amount: i64,
         currency: String,
         is_final: bool = "final",
+        withdrawn: bool,
         created_on: WallTime,
         updated_on: WallTime,
     }
@@ -49,9 +50,21 @@ const PUT_CHARGES: Statement = statement!(
     )
 );
 
-/// By the unique index of `checkin`.
-const DROP_CHARGES: Statement =
-    statement!(rows(IdRow) "DELETE FROM payg_charges WHERE checkin IN (SELECT unique_id FROM r)");
+row! {
+    /// A charge that is withdrawn.
+    struct WithdrawnRow {
+        updated_on: WallTime,
+    } with {
+        unique_id: Uuid,
+    }
+}
+
+/// By the unique index of `checkin`. The row stays: a client that has billed it finds it by its time of change.
+const WITHDRAW_CHARGES: Statement = statement!(
+    rows(WithdrawnRow)
+    "UPDATE payg_charges SET minutes = 0, unbounded = 0, amount = 0, withdrawn = TRUE, updated_on = r.updated_on
+     FROM r WHERE payg_charges.checkin = r.unique_id AND payg_charges.withdrawn = FALSE"
+);
 
 fn charge_row(record: &ChargeRecord, now: WallTime) -> ChargeRow {
     ChargeRow {
@@ -67,20 +80,22 @@ fn charge_row(record: &ChargeRecord, now: WallTime) -> ChargeRow {
         amount: record.charge.amount,
         currency: record.charge.currency.to_string(),
         is_final: record.to.is_some(),
+        withdrawn: false,
         created_on: now,
         updated_on: now,
     }
 }
 
 impl Batch {
-    /// Deletes charges, then writes new ones: a charge in both remains.
+    /// Withdraws charges, then writes new ones: a charge in both remains.
     pub(super) async fn write_charges(
         &mut self,
         gone: &[Uuid],
         charges: &[ChargeRecord],
         now: WallTime,
     ) -> Result<(), StoreError> {
-        self.change_rows(DROP_CHARGES, &IdRow::all(gone)).await?;
+        let gone = gone.iter().map(|&unique_id| WithdrawnRow { updated_on: now, unique_id });
+        self.change_rows(WITHDRAW_CHARGES, &gone.collect::<Vec<_>>()).await?;
         self.change_rows(PUT_CHARGES, &charges.iter().map(|charge| charge_row(charge, now)).collect::<Vec<_>>()).await
     }
 }
@@ -93,7 +108,8 @@ impl crate::store::handle::Store {
         coworker: CoworkerId,
     ) -> Result<Vec<(i64, i64, WallTime, Option<WallTime>)>, StoreError> {
         use crate::store::{statement::Arg, stored::Row};
-        const CHARGES: Statement = statement!("SELECT * FROM payg_charges WHERE coworker_id = $1 ORDER BY from_time");
+        const CHARGES: Statement =
+            statement!("SELECT * FROM payg_charges WHERE coworker_id = $1 AND withdrawn = FALSE ORDER BY from_time");
         let rows = self.sql.read(CHARGES, &[Arg::Int(coworker.0)]).await?;
         let charge =
             |row: &Row| Ok((row.int("minutes")?, row.int("amount")?, row.time("from_time")?, row.column("to_time")?));
@@ -104,10 +120,10 @@ impl crate::store::handle::Store {
 #[cfg(test)]
 pub(super) fn tables() -> Vec<(&'static str, &'static [crate::store::columns::Column])> {
     use crate::store::columns::Columns;
-    vec![("payg_charges", ChargeRow::COLUMNS)]
+    vec![("payg_charges", ChargeRow::COLUMNS), ("payg_charges", WithdrawnRow::COLUMNS)]
 }
 
 #[cfg(test)]
 pub(super) fn statements() -> Vec<(Statement, usize)> {
-    vec![(PUT_CHARGES, 1), (DROP_CHARGES, 1)]
+    vec![(PUT_CHARGES, 1), (WITHDRAW_CHARGES, 1)]
 }

@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use crate::{
     base::{clock::WallTime, fact::Subject, record::CoworkerId},
-    engine::passes::{Counted, Used},
+    engine::{
+        passes::{Counted, Shift, Used},
+        person::AmendedTotals,
+    },
     store::{
         batch::transaction::Batch,
         columns::sql,
@@ -110,6 +113,47 @@ const PUT_PLAN_USAGE: Statement = statement!(
     )
 );
 
+row! {
+    /// What an edit of an old visit adds to the totals of a person from a day on.
+    struct PlanShiftRow {
+        subject: CoworkerId,
+        day: i64,
+    } with {
+        more_days: i64,
+        more_seconds: i64,
+    }
+}
+
+row! {
+    /// What an edit of an old visit adds to the use of a pass.
+    struct PassShiftRow {
+        pass: Uuid,
+        subject: Subject,
+        basis_at: i64,
+    } with {
+        more_days: i64,
+        more_seconds: i64,
+    }
+}
+
+/// By the primary key.
+const SHIFT_PLAN_USAGE: Statement = statement!(
+    rows(PlanShiftRow)
+    "UPDATE plan_usage SET
+       days = CASE WHEN plan_usage.days + r.more_days < 0 THEN 0 ELSE plan_usage.days + r.more_days END,
+       seconds = CASE WHEN plan_usage.seconds + r.more_seconds < 0 THEN 0 ELSE plan_usage.seconds + r.more_seconds END
+     FROM r WHERE plan_usage.subject = r.subject AND plan_usage.day >= r.day"
+);
+
+/// By the primary key.
+const SHIFT_PASS_USAGE: Statement = statement!(
+    rows(PassShiftRow)
+    "UPDATE pass_usage SET
+       days = CASE WHEN pass_usage.days + r.more_days < 0 THEN 0 ELSE pass_usage.days + r.more_days END,
+       seconds = CASE WHEN pass_usage.seconds + r.more_seconds < 0 THEN 0 ELSE pass_usage.seconds + r.more_seconds END
+     FROM r WHERE pass_usage.pass = r.pass AND pass_usage.subject = r.subject AND pass_usage.basis_at = r.basis_at"
+);
+
 pub(super) fn pass_rows(passes: &BTreeSet<Uuid>) -> Arg {
     Arg::rows(&passes.iter().map(|&pass| PassRow { pass }).collect::<Vec<_>>())
 }
@@ -180,6 +224,29 @@ impl Store {
 }
 
 impl Batch {
+    /// Shifts stored totals for an edit of a visit whose facts are deleted.
+    pub(crate) async fn shift_usage(
+        &mut self,
+        coworker: CoworkerId,
+        AmendedTotals { plan, pass }: AmendedTotals,
+    ) -> Result<(), StoreError> {
+        if let Some((date, Shift { days, seconds })) = plan {
+            let row = PlanShiftRow { subject: coworker, day: day_number(date), more_days: days, more_seconds: seconds };
+            self.change_rows(SHIFT_PLAN_USAGE, &[row]).await?;
+        }
+        if let Some((pass, basis_at, Shift { days, seconds })) = pass {
+            let row = PassShiftRow {
+                pass,
+                subject: Subject::coworker(coworker),
+                basis_at: basis_at.millis(),
+                more_days: days,
+                more_seconds: seconds,
+            };
+            self.change_rows(SHIFT_PASS_USAGE, &[row]).await?;
+        }
+        Ok(())
+    }
+
     /// Everyone's usage of these passes.
     pub(crate) async fn pass_users(
         &mut self,
@@ -235,7 +302,9 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [crate::store::columns::Co
 
 #[cfg(test)]
 pub(super) fn statements() -> Vec<(Statement, usize)> {
-    [PASS_USERS, TOTALS, PUT_PASS_USAGE, DROP_PLAN_USAGE, PUT_PLAN_USAGE].map(|statement| (statement, 1)).to_vec()
+    [PASS_USERS, TOTALS, PUT_PASS_USAGE, DROP_PLAN_USAGE, PUT_PLAN_USAGE, SHIFT_PLAN_USAGE, SHIFT_PASS_USAGE]
+        .map(|statement| (statement, 1))
+        .to_vec()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
     engine::{
         decision::Reason,
         fold::{ChargeRecord, FailureRecord, VisitRecord},
-        passes::Refused,
+        passes::{Refused, payg},
     },
     store::{
         CoverageRow, Expired, StoredRecords, StoredVisit, UnloggedPresence, Writes,
@@ -212,7 +212,8 @@ async fn failed_devices_are_found_again(fresh: Fresh) {
 
 async fn charges_are_replaced_and_taken_back(fresh: Fresh) {
     let (open, over) = (record(1, 30_000), with(&record(1, 34_000), |visit| visit.to = Some(at(35_000))));
-    let writes = Writes { charges: vec![charge(&open, 100), charge(&over, 200)], ..Writes::default() };
+    let over_charge = charge(&over, 200);
+    let writes = Writes { charges: vec![charge(&open, 100), over_charge.clone()], ..Writes::default() };
     fresh.write(&writes).await.expect("written");
     assert_eq!(fresh.charges(1).await, writes.charges);
     let closed = with(&open, |visit| (visit.from, visit.to) = (at(29_000), Some(at(33_000))));
@@ -229,7 +230,14 @@ async fn charges_are_replaced_and_taken_back(fresh: Fresh) {
         ..Writes::default()
     };
     fresh.write(&writes).await.expect("written");
-    assert_eq!(fresh.charges(1).await, [replaced]);
+    // The row of the other one stays, for clients that have billed it.
+    let kept = ChargeRecord {
+        charge: payg::Charge { minutes: 0, unbounded: 0, amount: 0, ..over_charge.charge },
+        ..over_charge
+    };
+    assert_eq!(fresh.charges(1).await, [replaced, kept]);
+    let row = fresh.one("SELECT withdrawn FROM payg_charges ORDER BY from_time DESC LIMIT 1").await;
+    assert!(row.bool("withdrawn").expect("a truth"));
 }
 
 async fn coverage_grows_and_is_read_by_business(fresh: Fresh) {

@@ -1,0 +1,109 @@
+//! What a user of the API wants of a check-in, and what became of it.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::plan::{EditFault, WantedTimes};
+use crate::{
+    access::Reach,
+    base::record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId},
+    engine::decision::Reason,
+    store::StoreError,
+};
+
+/// What a user of the API wants of a check-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedEdit {
+    /// A new one.
+    Create {
+        /// Who; without a coworker, the check-in is only a record.
+        coworker: Option<CoworkerId>,
+        /// Where.
+        business: BusinessId,
+        /// When.
+        times: WantedTimes,
+        /// What it names as its source.
+        source: CheckinSource,
+        /// Whether it exists whatever admission says.
+        overrides: bool,
+    },
+    /// Another interval.
+    Change {
+        /// Which.
+        id: CheckinId,
+        /// When.
+        times: WantedTimes,
+    },
+    /// None at all.
+    Remove {
+        /// Which.
+        id: CheckinId,
+    },
+}
+
+/// An edit that waits to be decided.
+#[derive(Debug)]
+pub struct EditRequest {
+    /// What is wanted.
+    pub wanted: WantedEdit,
+    /// The user.
+    pub by: Arc<str>,
+    /// Whose check-ins the user may see.
+    pub reach: Reach,
+    /// The platform's free text for callers; `None` keeps what is there.
+    pub system_id: Option<String>,
+    /// Where the answer goes. If it is closed, the client has gone and nothing is done.
+    pub reply: oneshot::Sender<EditAnswer>,
+}
+
+/// What became of an edit.
+#[derive(Debug)]
+pub enum EditAnswer {
+    /// The check-in as it is now; a deleted one as it was.
+    Done(Box<Checkin>),
+    /// Admission refused it; a failed check-in says so.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// More for the front desk.
+        detail: Option<String>,
+    },
+    /// Another check-in stands in the way.
+    Blocked {
+        /// Which.
+        by: CheckinId,
+        /// Where that is.
+        at: BusinessId,
+    },
+    /// There is no such check-in.
+    Missing,
+    /// What was sent cannot be.
+    Faults(Vec<EditFault>),
+    /// The database does not take it.
+    Unfit,
+}
+
+/// Why an edit ends before it is a fact.
+pub(super) enum EndedEarly {
+    Answered(EditAnswer),
+    Failed(StoreError),
+}
+
+impl From<EditAnswer> for EndedEarly {
+    fn from(answer: EditAnswer) -> Self {
+        Self::Answered(answer)
+    }
+}
+
+impl From<Vec<EditFault>> for EndedEarly {
+    fn from(faults: Vec<EditFault>) -> Self {
+        Self::Answered(EditAnswer::Faults(faults))
+    }
+}
+
+impl From<StoreError> for EndedEarly {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
