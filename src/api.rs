@@ -9,6 +9,7 @@ mod auth;
 mod bounds;
 mod checkin_body;
 mod checkin_change;
+mod client_number;
 mod client_time;
 mod command;
 mod command_body;
@@ -31,13 +32,16 @@ mod list;
 mod listed_entity;
 mod listener;
 mod metrics_format;
+pub mod openapi;
 mod page_ends;
 mod path;
+mod path_id;
 mod places;
 mod query;
 mod records;
 mod reply;
 mod request_id;
+mod schema_parts;
 mod server_tls;
 pub mod shape;
 mod sign_in;
@@ -338,9 +342,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn routes(state: ApiState) -> Router {
-    let origins = state.origins.clone();
-    let routes = Router::new()
+/// Every route. The document in [`openapi`] describes each.
+fn served_routes() -> Router<ApiState> {
+    Router::new()
         .route("/api/spaces/checkins", get(list::checkins).post(checkin_change::create).put(checkin_change::update))
         .route("/api/spaces/checkins/runcommand", post(checkin_change::run_command))
         .route(
@@ -358,6 +362,12 @@ fn routes(state: ApiState) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(openapi::served))
+}
+
+fn routes(state: ApiState) -> Router {
+    let origins = state.origins.clone();
+    let routes = served_routes()
         .fallback(|| async { Problem::NoSuchPath })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn(bounds::within_bounds))
@@ -374,9 +384,8 @@ fn routes(state: ApiState) -> Router {
 fn directory_routes() -> Router<ApiState> {
     let mut routes = Router::new();
     for kind in EntityKind::ALL {
-        let name = kind.array().to_ascii_lowercase();
-        for folder in ["spaces", "billing", "sys"] {
-            let path = format!("/api/{folder}/{name}");
+        for folder in documents::FOLDERS {
+            let path = documents::path(folder, kind);
             let all = get(move |api, shown, query| directory::list(api, shown, query, kind))
                 .post(move |api, shown, headers, body| directory_change::create(api, shown, headers, body, kind))
                 .put(move |api, shown, headers, body| directory_change::update(api, shown, headers, body, kind));

@@ -19,6 +19,8 @@ mod answers;
 mod listeners;
 mod pages;
 mod clients;
+mod client_writes;
+mod contract;
 mod directory_writes;
 mod hand_failures;
 mod kiosk;

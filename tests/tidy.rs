@@ -1,8 +1,8 @@
 //! Rules of the tree that neither the compiler nor a lint can check: what is pure, what is documented, what belongs
 //! where.
 //!
-//! The tables of `src/docs/reference.md` are generated from the code. If a test reports that a table is out of date,
-//! run `UPDATE_DOCS=1 tests/run tidy` and commit the changes.
+//! The tables of `src/docs/reference.md` and `src/docs/openapi.json` are generated from the code. If a test reports that
+//! one is out of date, run `UPDATE_DOCS=1 tests/run tidy` and commit the changes.
 
 mod structure;
 mod tree;
@@ -428,9 +428,25 @@ fn watched_figures() -> Vec<(String, String)> {
     all.map(named).collect()
 }
 
+#[test]
+fn the_committed_document_of_the_api_is_that_of_the_code() {
+    const PAGE: &str = "src/docs/openapi.json";
+    let document = checkind::api::openapi::text();
+    if read(PAGE) == document {
+        return;
+    }
+    assert!(is_update_asked_for(), "{PAGE} differs from the code; run UPDATE_DOCS=1 tests/run tidy");
+    fs::write(root().join(PAGE), document).expect("the page");
+}
+
+/// Whether generated pages may be rewritten.
+#[expect(clippy::disallowed_methods, reason = "a variable asks for the tables to be rewritten")]
+fn is_update_asked_for() -> bool {
+    std::env::var_os("UPDATE_DOCS").is_some()
+}
+
 /// Compares the text between the markers of a page with the table from the code. With `UPDATE_DOCS` it replaces the
 /// text.
-#[expect(clippy::disallowed_methods, reason = "a variable asks for the tables to be rewritten")]
 fn holds(page: &str, name: &str, table: &str) {
     // Tests of the same page must not overwrite each other's tables.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -442,10 +458,7 @@ fn holds(page: &str, name: &str, table: &str) {
     if now.trim() == table.trim() {
         return;
     }
-    assert!(
-        std::env::var_os("UPDATE_DOCS").is_some(),
-        "{page}: {name} differs from the code; run UPDATE_DOCS=1 tests/run tidy\n{table}"
-    );
+    assert!(is_update_asked_for(), "{page}: {name} differs from the code; run UPDATE_DOCS=1 tests/run tidy\n{table}");
     let text = format!("{before}{begin}\n{table}\n{end}{after}");
     fs::write(root().join(page), text).expect("the page");
 }

@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState,
@@ -22,15 +23,17 @@ use crate::{
 };
 
 /// The user of a request, as far as clients look: is it an administrator, and what may it do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Me<'a> {
+#[schema(as = CurrentUser)]
+pub(super) struct Me<'a> {
     email: String,
     full_name: String,
     active: bool,
     is_admin: bool,
     roles: Vec<String>,
     /// The businesses whose records the user may see; null for all.
+    #[schema(value_type = Option<Vec<i64>>)]
     businesses: Option<&'a BTreeSet<BusinessId>>,
 }
 
@@ -47,9 +50,9 @@ pub(super) async fn me(State(api): State<ApiState>, shown: RequestIdentity) -> R
 }
 
 /// One value of an enumeration.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct EnumValue {
+pub(super) struct EnumValue {
     id: i64,
     name: &'static str,
 }

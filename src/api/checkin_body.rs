@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The keys of a record that a client may send back and that a command does not change: the record computes them.
-const READ_ONLY: &[&str] = &[
+pub(super) const READ_ONLY: &[&str] = &[
     "AutoCheckout",
     "BusinessName",
     "CountsTowardsPlanLimits",
@@ -37,7 +37,7 @@ const READ_ONLY: &[&str] = &[
 ];
 
 /// The longest `SystemId`, in characters.
-const SYSTEM_ID: usize = 200;
+pub(super) const SYSTEM_ID: usize = 200;
 
 /// What a client says about a new check-in.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Bytes,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     http::{HeaderMap, header},
     response::Response,
 };
@@ -19,6 +19,7 @@ use super::{
     command_body::{CommandBody, GivenField},
     fault::FieldFault,
     list::named_ignored,
+    path_id::{self, PathId},
     reply::{Problem, RequestRefusal},
 };
 use crate::{
@@ -28,6 +29,9 @@ use crate::{
 };
 
 const ENTITY: &str = "Checkin";
+
+/// The longest name of a command, in characters.
+pub(super) const KEY: usize = 200;
 
 /// A new check-in.
 pub(super) async fn create(
@@ -93,10 +97,10 @@ pub(super) async fn update(
 pub(super) async fn delete(
     State(api): State<ApiState>,
     shown: RequestIdentity,
-    id: Result<Path<String>, PathRejection>,
+    id: PathId,
 ) -> Result<Response, RequestRefusal> {
     let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Delete)).await?;
-    let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(Problem::NoSuchRecord(ENTITY))?;
+    let id = path_id::number(id).ok_or(Problem::NoSuchRecord(ENTITY))?;
     let known = known(&api, &user, CheckinId(id)).await?;
     decided(&api, &shown, &user, Deed::Deleted, (WantedEdit::Remove { id: known.id }, None)).await
 }
@@ -108,8 +112,6 @@ pub(super) async fn run_command(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, RequestRefusal> {
-    /// The longest name of a command, in characters.
-    const KEY: usize = 200;
     require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Edit)).await?;
     let mut body = read(&headers, &body)?;
     let _any = body.required("Key", |body, key| body.text(key, KEY));

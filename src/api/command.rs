@@ -5,9 +5,10 @@
 
 use axum::{http::StatusCode, response::Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{fault::FieldFault, reply::json};
+use super::{fault::FieldFault, reply::json, schema_parts::null};
 use crate::base::clock::WallTime;
 
 /// What a command did.
@@ -44,43 +45,48 @@ pub(super) struct CommandRecord<'a> {
 }
 
 /// The platform's envelope, with its keys in the order of its documents.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct CommandEnvelope<'a> {
+#[schema(as = CommandAnswer)]
+pub(super) struct CommandEnvelope<'a> {
     status: u16,
     message: &'a str,
     value: Option<CommandValue>,
     open_in_dialog: bool,
     open_in_window: bool,
     #[serde(rename = "RedirectURL")]
+    #[schema(schema_with = null)]
     redirect_url: Option<()>,
+    #[schema(schema_with = null)]
     java_script: Option<()>,
+    #[schema(format = DateTime)]
     updated_on: Option<String>,
     updated_by: Option<&'a str>,
+    #[schema(value_type = Option<Vec<FieldFault>>)]
     errors: Option<&'a [FieldFault]>,
     was_successful: bool,
 }
 
 /// What a command brought about.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum CommandValue {
+pub(super) enum CommandValue {
     Record(RecordValue),
     Session(SessionValue),
 }
 
 /// What clients need to read the record.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct RecordValue {
+pub(super) struct RecordValue {
     id: i64,
     unique_id: Uuid,
 }
 
 /// How long the person at a kiosk may stay; nulls if no pass says.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct SessionValue {
+pub(super) struct SessionValue {
     session_expire: Option<String>,
     /// In seconds.
     session_time_out: Option<f64>,

@@ -14,7 +14,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
-use super::{client_time, fault::FieldFault, query::truth};
+use super::{client_number, client_time, fault::FieldFault, query::truth};
 use crate::base::{clock::WallTime, record::CheckinSource};
 
 /// The most keys of a body: a whole coworker of the platform has about 200. A body with more is a fault.
@@ -119,10 +119,7 @@ impl CommandBody {
 
     /// A number that names a record; 0 is null, because some clients have numbers that cannot be absent.
     pub(super) fn id(&mut self, key: &'static str) -> GivenField<i64> {
-        let given = self.written(key, "is a positive number", |text| {
-            // Some clients calculate with floating point and write `7.0`.
-            text.strip_suffix(".0").unwrap_or(text).parse().ok().filter(|id: &i64| *id >= 0)
-        });
+        let given = self.written(key, "is a positive number", |text| client_number::whole(text).filter(|id| *id >= 0));
         if given == GivenField::Value(0) { GivenField::Null } else { given }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::{
-    extract::{Path, RawQuery, State, rejection::PathRejection},
+    extract::{RawQuery, State},
     http::StatusCode,
     response::Response,
 };
@@ -14,6 +14,7 @@ use super::{
     auth::{RequestIdentity, require},
     documents::{self, EntityDocument, KeptDocument, Shown},
     list::{ListEnvelope, PageFigures, named_ignored},
+    path_id::{self, PathId},
     query::AnswerForm,
     reply::{Problem, RequestRefusal, json},
 };
@@ -56,12 +57,12 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(api): State<ApiState>,
     shown: RequestIdentity,
-    id: Result<Path<String>, PathRejection>,
+    id: PathId,
     kind: EntityKind,
 ) -> Result<Response, Problem> {
     let user = require(&api, &shown, Role::of(documents::entity_of(kind), Right::Read)).await?;
     let missing = Problem::NoSuchRecord(documents::entity_of(kind).name());
-    let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(missing)?;
+    let id = path_id::number(id).ok_or(missing)?;
     let document = seen(&api, kind, id, &user.reach).await?.ok_or(missing)?;
     Ok(json(StatusCode::OK, &Value::Object(document)))
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use axum::{
     body::Bytes,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     http::{HeaderMap, header},
     response::Response,
 };
@@ -23,13 +23,14 @@ use super::{
     documents::{self, EntityDocument, KeptDocument, Shown},
     entity_body::EntityFields,
     fault::FieldFault,
+    path_id::{self, PathId},
     reply::{Problem, RequestRefusal},
 };
 use crate::{
     access::{Right, Role, SignedIn},
     base::clock::WallTime,
     directory::{
-        entity::{EntityKind, FIRST_OWN_ID},
+        entity::{EntityKind, FIRST_OWN_ID, LAST_OWN_ID},
         import::{
             Document, ImportFaults,
             draft::{Changes, Draft, Replace},
@@ -40,9 +41,6 @@ use crate::{
 
 /// How often a change is tried if imports by other processes overtake it.
 const TRIES: usize = 3;
-
-/// The largest id: clients that read numbers as 64-bit floating point would change a larger one.
-const LARGEST_ID: i64 = (1 << 53) - 1;
 
 /// The largest document, in bytes: four times the largest body. A change that would make it larger is a fault, because
 /// keys that a body lacks stay.
@@ -109,12 +107,12 @@ pub(super) async fn update(
 pub(super) async fn delete(
     State(api): State<ApiState>,
     shown: RequestIdentity,
-    id: Result<Path<String>, PathRejection>,
+    id: PathId,
     kind: EntityKind,
 ) -> Result<Response, RequestRefusal> {
     let entity = documents::entity_of(kind);
     let user = require(&api, &shown, Role::of(entity, Right::Delete)).await?;
-    let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(Problem::NoSuchRecord(entity.name()))?;
+    let id = path_id::number(id).ok_or(Problem::NoSuchRecord(entity.name()))?;
     change(&api, &shown, &user, kind, Wish::Delete(id)).await
 }
 
@@ -260,7 +258,7 @@ async fn new_id(
         None => store.highest_id(kind).await?.saturating_add(1).max(FIRST_OWN_ID),
     };
     let shown = id.to_string();
-    if id > LARGEST_ID {
+    if id > LAST_OWN_ID {
         body.fault("Id", Some(&shown), "is larger than clients can read (9007199254740991)");
     } else if store.directory_entity(kind, id).await?.is_some() {
         body.fault("Id", Some(&shown), "is in use, or was before its record was deleted");

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    client_time,
+    client_number, client_time,
     fault::FieldFault,
     listed_entity::is_named,
     query::{self, AnswerForm, Paging, Side},
@@ -46,6 +46,14 @@ pub(super) enum Shown {
     WithoutCredentials,
 }
 
+/// The folders under which the platform's documents have named the directory. The first is ours.
+pub(super) const FOLDERS: [&str; 3] = ["spaces", "billing", "sys"];
+
+/// The path of a kind in a folder.
+pub(super) fn path(folder: &str, kind: EntityKind) -> String {
+    format!("/api/{folder}/{}", kind.array().to_ascii_lowercase())
+}
+
 /// The entity of the roles for this kind, whose name is also what the names of its filters begin with.
 pub(super) const fn entity_of(kind: EntityKind) -> RoleEntity {
     match kind {
@@ -73,6 +81,36 @@ pub(super) const READ_ONLY: [&str; 9] = [
     BY_HAND,
     LEFT_OUT,
 ];
+
+/// The keys that every entity has.
+pub(super) const KEYS: [&str; 11] = [
+    "Id",
+    "Archived",
+    "UpdatedOn",
+    "CreatedOn",
+    "UniqueId",
+    "UpdatedBy",
+    "IsNew",
+    "SystemId",
+    "ToStringText",
+    "LocalizationDetails",
+    "CustomFields",
+];
+
+/// The keys by which lists of this kind are filtered and sorted, whether an entity has them or not. Documents may have
+/// others.
+pub(super) fn listed_keys(kind: EntityKind) -> impl Iterator<Item = &'static str> {
+    let own = own_keys(kind).filter(|key| !KEYS.contains(key));
+    KEYS.into_iter().chain(own.filter(|key| !CredentialField::holds(key)))
+}
+
+/// The keys of a kind that clients may send, each in one spelling: the platform writes one of them in two.
+pub(super) fn own_keys(kind: EntityKind) -> impl Iterator<Item = &'static str> {
+    let keys = kind.keys();
+    let is_first = |at: usize, key: &str| !keys[..at].iter().any(|before| before.eq_ignore_ascii_case(key));
+    let first = keys.iter().enumerate().filter(move |(at, key)| is_first(*at, key)).map(|(_, key)| *key);
+    first.filter(|key| *key == "Id" || !READ_ONLY.contains(key))
+}
 
 /// A stored entity in the API's shape; `None` if it is no JSON object, or has been deleted.
 pub(super) fn document(kind: EntityKind, kept: KeptDocument<'_>, shown: Shown) -> Option<EntityDocument> {
@@ -123,6 +161,7 @@ pub(super) fn unique_id(kind: EntityKind, id: i64) -> Uuid {
 /// A query over documents.
 #[derive(Debug)]
 pub(super) struct DocumentQuery {
+    kind: EntityKind,
     filters: Vec<DocumentFilter>,
     ids: Option<Vec<i64>>,
     paging: Paging,
@@ -168,31 +207,35 @@ pub(super) fn read(kind: EntityKind, query: &str) -> Result<DocumentQuery, Vec<F
         }
         let (side, rest) = query::sided(&lower);
         let field = if rest == "id" { Some(rest) } else { rest.strip_prefix(&prefix) };
+        let is_word = ["null", "notnull"].iter().any(|word| value.eq_ignore_ascii_case(word));
         if side == Side::Exact && value.starts_with('[') && field == Some("id") {
             match query::ids(&value) {
                 Some(ids) => asked.get_or_insert_with(Vec::new).extend(ids),
                 None => faults.push(FieldFault::new(&name, Some(&value), query::ID_LIST)),
             }
+        } else if side == Side::Exact && field == Some("id") && !is_word && client_number::whole(&value).is_none() {
+            faults.push(FieldFault::new(&name, Some(&value), "is a number"));
+        } else if side != Side::Exact && field.is_some() && client_time::instant(&value).is_none() {
+            faults.push(FieldFault::new(&name, Some(&value), "is a time, such as 2026-11-26T19:30:00Z"));
         } else if filters.len() == query::MOST_TESTS {
             faults.push(FieldFault::new(&name, Some(&value), "is one filter too many"));
         } else {
             filters.push(DocumentFilter { name, field: field.map(ToOwned::to_owned), side, value });
         }
     }
-    if faults.is_empty() { Ok(DocumentQuery { filters, ids: asked, paging }) } else { Err(faults) }
+    if faults.is_empty() { Ok(DocumentQuery { kind, filters, ids: asked, paging }) } else { Err(faults) }
 }
 
 impl DocumentQuery {
     /// Applies the query to all documents of the kind.
     pub(super) fn apply(self, mut documents: Vec<EntityDocument>) -> Result<FoundDocuments, Vec<FieldFault>> {
-        let keys: BTreeSet<String> = documents.iter().flat_map(|document| document.keys().cloned()).collect();
+        let of_documents = documents.iter().flat_map(|document| document.keys().cloned());
+        let keys: BTreeSet<String> = of_documents.chain(listed_keys(self.kind).map(ToOwned::to_owned)).collect();
         let key = |name: &str| keys.iter().find(|key| is_named(key, name)).cloned();
         let mut ignored = Vec::new();
         for DocumentFilter { name, field, side, value } in self.filters {
             match field.as_deref().and_then(key) {
                 Some(key) => documents.retain(|document| passes(document.get(&key), side, &value)),
-                // Without any document there are no keys to know.
-                None if field.is_some() && documents.is_empty() => {}
                 None => ignored.push(name),
             }
         }
@@ -200,7 +243,6 @@ impl DocumentQuery {
             None => "Id".to_owned(),
             Some((name, wanted)) => match key(wanted) {
                 Some(key) => key,
-                None if keys.is_empty() => "Id".to_owned(),
                 None => return Err(vec![FieldFault::new(name, Some(wanted), "is no property of this entity")]),
             },
         };
@@ -279,7 +321,11 @@ fn passes(value: Option<&Value>, side: Side, wanted: &str) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(known) => query::truth(wanted) == Some(*known),
-        Value::Number(known) => wanted.parse::<f64>().ok() == known.as_f64(),
+        Value::Number(known) => match (known.as_i64(), client_number::whole(wanted)) {
+            // Floating point does not tell large ids apart.
+            (Some(known), Some(wanted)) => known == wanted,
+            (Some(_), None) | (None, _) => wanted.parse::<f64>().ok() == known.as_f64(),
+        },
         Value::String(known) => known.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase()),
         // A list of references is found by an id in it.
         Value::Array(list) => list.iter().any(|one| passes(Some(one.get("Id").unwrap_or(one)), side, wanted)),
@@ -352,6 +398,8 @@ mod tests {
             ("orderBy=TariffId&dir=desc", &[8, 7, 9]),
             ("Id=9", &[9]),
             ("id=[9,7]", &[7, 9]),
+            ("Coworker_RegistrationDate=2026", &[]),
+            ("orderBy=RegistrationDate", &[7, 8, 9]),
             ("size=2&page=2", &[9]),
             ("size=2&page=9", &[]),
         ] {
@@ -361,7 +409,8 @@ mod tests {
         assert_eq!(found("Coworker_Colour=red").ignored, ["Coworker_Colour"]);
         let unknown = read(EntityKind::Coworker, "orderBy=Colour").expect("a query").apply(people());
         assert_eq!(unknown.map(|found| found.total).expect_err("unknown").len(), 1);
-        assert_eq!(read(EntityKind::Coworker, "page=x&id=[a]").expect_err("faults").len(), 2);
+        let faulty = "page=x&id=[a]&Coworker_Id=7x&from_Coworker_UpdatedOn=soon";
+        assert_eq!(read(EntityKind::Coworker, faulty).expect_err("faults").len(), 4);
     }
 
     #[test]

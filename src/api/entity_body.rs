@@ -59,11 +59,11 @@ impl EntityFields {
         serde_json::to_string(&file).expect("texts and JSON")
     }
 
-    /// The faults that need no import: keys that occur twice, and for a new entity those that are missing.
+    /// The faults that need no import: keys that occur twice, and those that are missing. An empty text is none.
     pub(super) fn faults(&self, is_new: bool) -> Vec<FieldFault> {
         let repeated = self.repeated.iter().map(|key| FieldFault::new(key, None, "is in the body twice"));
-        let is_missing =
-            |key: &&&str| is_new && **key != "Id" && self.fields.get(**key).is_none_or(|json| json == "null");
+        let is_empty = |json: &String| json == "null" || json == "\"\"";
+        let is_missing = |key: &&&str| **key != "Id" && self.fields.get(**key).map_or(is_new, is_empty);
         let missing = self.kind.required().iter().filter(is_missing);
         repeated.chain(missing.map(|key| FieldFault::new(key, None, "is a required field"))).collect()
     }

@@ -39,7 +39,7 @@ const LONGEST: usize = 1000;
 const DEVICES: usize = 100;
 
 /// The keys of a record that a client may send back and that a command does not change.
-const READ_ONLY: &[&str] = &[
+pub(super) const READ_ONLY: &[&str] = &[
     "BusinessName",
     "CheckinAttemptTimeLocal",
     "CoworkerFullName",

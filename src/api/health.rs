@@ -9,6 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
+use utoipa::ToSchema;
 
 use super::{ApiState, metrics_format, reply::json};
 use crate::base::{
@@ -22,19 +23,23 @@ const PROBE: Duration = Duration::from_secs(2);
 /// How long one answer of the database is reused: callers of `/readyz` must not be able to keep the database busy.
 const PROBE_VALID: Duration = Duration::from_secs(1);
 
-#[derive(Serialize)]
-struct HealthBody {
+/// The process answers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Liveness)]
+pub(super) struct HealthBody {
     status: &'static str,
 }
 
-#[derive(Serialize)]
-struct Readiness {
+/// Whether the daemon is ready, and every condition.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
     status: &'static str,
     conditions: Vec<ConditionBody>,
 }
 
 /// A condition as `/readyz` lists it. The `blocking` ones cause the 503; the others are warnings.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReadinessCondition)]
 struct ConditionBody {
     name: &'static str,
     subject: String,

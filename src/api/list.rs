@@ -9,6 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use utoipa::ToSchema;
 
 use super::{
     ApiState,
@@ -32,7 +33,7 @@ const IGNORED: HeaderName = HeaderName::from_static("x-ignored-parameters");
 const IGNORED_BYTES: usize = 1000;
 
 /// A page of a list, as the platform sends it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ListEnvelope<R> {
     records: Vec<R>,

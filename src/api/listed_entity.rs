@@ -50,12 +50,12 @@ pub(super) static COWORKER_CHARGE: ListedEntity = ListedEntity {
     sorted_by: "from_time",
     flags: &[
         Flag {
-            name: "final",
+            name: "Final",
             column: "to_time",
             test: |is_so, _| if is_so { FieldTest::NotNull } else { FieldTest::Null },
         },
         Flag {
-            name: "settled",
+            name: "Settled",
             column: "to_time",
             test: |is_so, now| {
                 let before = settled_before(now);
@@ -79,8 +79,18 @@ impl ListedEntity {
 
     /// The field and the test of a flag with this name.
     pub(super) fn flag(&self, name: &str, is_so: bool, now: WallTime) -> Option<(&'static ListedField, FieldTest)> {
-        let flag = self.flags.iter().find(|flag| flag.name == plain(name))?;
+        let flag = self.flags.iter().find(|flag| plain(flag.name) == plain(name))?;
         Some((self.column(flag.column), (flag.test)(is_so, now)))
+    }
+
+    /// Every field.
+    pub(super) const fn fields(&self) -> &'static [ListedField] {
+        self.fields
+    }
+
+    /// The keys of the flags.
+    pub(super) fn flags(&self) -> impl Iterator<Item = &'static str> {
+        self.flags.iter().map(|flag| flag.name)
     }
 
     /// The number of the record.

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::{client_time, fault::FieldFault, listed_entity::ListedEntity};
+use super::{client_number, client_time, fault::FieldFault, listed_entity::ListedEntity};
 use crate::base::{
     clock::WallTime,
     listing::{FieldKind, FieldTest, LARGEST_PAGE, ListQuery, ListedField, SortDirection},
@@ -257,7 +257,7 @@ fn test(field: &ListedField, side: Side, value: &str) -> Result<FieldTest, &'sta
             if value.starts_with('[') {
                 return ids(value).map(FieldTest::AnyOf).ok_or(ID_LIST);
             }
-            value.parse().map(FieldTest::Number).map_err(|_| "is a number")
+            client_number::whole(value).map(FieldTest::Number).ok_or("is a number")
         }
         (FieldKind::Source, Side::Exact) => {
             let source = CheckinSource::from_text(value).ok_or("is the name or the number of an eCheckinSource")?;
@@ -342,6 +342,7 @@ mod tests {
             ("To_Checkin_UpdatedOn=2026-11-26T00:00", "updated_on", FieldTest::To(at("2026-11-26T00:00:00Z"))),
             ("Checkin_FromTime=2026-11-26T09:00:00Z", "from_time", FieldTest::At(at("2026-11-26T09:00:00Z"))),
             ("Id=5", "id", FieldTest::Number(5)),
+            ("Id=5.0", "id", FieldTest::Number(5)),
         ] {
             assert_eq!(tests(query), [(column, test)], "{query}");
         }

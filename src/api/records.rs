@@ -3,15 +3,12 @@
 //! An id that is not a number gets the same response as an unknown id, 404: to a client both mean "no such record". So does
 //! a record of a business that the user may not see.
 
-use axum::{
-    extract::{Path, State, rejection::PathRejection},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     ApiState,
     auth::{RequestIdentity, require},
+    path_id::{PathId, number},
     reply::{Problem, json},
     shape::{CheckinEntity, FailedCheckinEntity},
 };
@@ -20,9 +17,11 @@ use crate::{
     base::record::{CheckinId, FailedCheckinId},
 };
 
-type Id = Result<Path<String>, PathRejection>;
-
-pub(super) async fn checkin(State(api): State<ApiState>, shown: RequestIdentity, id: Id) -> Result<Response, Problem> {
+pub(super) async fn checkin(
+    State(api): State<ApiState>,
+    shown: RequestIdentity,
+    id: PathId,
+) -> Result<Response, Problem> {
     let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Read)).await?;
     let missing = Problem::NoSuchRecord("Checkin");
     let id = number(id).map(CheckinId).ok_or(missing)?;
@@ -34,7 +33,7 @@ pub(super) async fn checkin(State(api): State<ApiState>, shown: RequestIdentity,
 pub(super) async fn failed_checkin(
     State(api): State<ApiState>,
     shown: RequestIdentity,
-    id: Id,
+    id: PathId,
 ) -> Result<Response, Problem> {
     let user = require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::Read)).await?;
     let missing = Problem::NoSuchRecord("FailedCheckin");
@@ -42,9 +41,4 @@ pub(super) async fn failed_checkin(
     let failed = api.store()?.failed_checkin(id).await?;
     let failed = failed.filter(|found| user.reach.includes(found.business_id)).ok_or(missing)?;
     Ok(json(StatusCode::OK, &FailedCheckinEntity::from(&failed)))
-}
-
-/// The id in the path, if it is a number.
-fn number(id: Id) -> Option<i64> {
-    id.ok()?.0.parse().ok()
 }

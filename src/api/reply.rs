@@ -9,10 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     fault::{self, FieldFault},
     request_id::RequestId,
+    schema_parts::null,
     token_error::TokenError,
 };
 use crate::{access::Role, store::StoreError};
@@ -95,22 +97,27 @@ impl From<StoreError> for Problem {
 /// The platform's command envelope for errors (`Status`, `Message`, `Value`, `Errors`, `WasSuccessful`): a client that
 /// reads `Message` after a failed command can read it here too. Then come our `RequestId` and, for a refused token request,
 /// the keys of RFC 6749 5.2.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Envelope<'a> {
+#[schema(as = Error)]
+pub(super) struct Envelope<'a> {
     status: u16,
     message: &'a str,
+    #[schema(schema_with = null)]
     value: Option<()>,
+    #[schema(value_type = Option<Vec<FieldFault>>)]
     errors: Option<&'a [FieldFault]>,
     was_successful: bool,
     request_id: &'a str,
     #[serde(flatten)]
+    #[schema(ignore)]
     oauth: Option<OAuthKeys>,
 }
 
 /// What RFC 6749 5.2 asks for.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct OAuthKeys {
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = TokenRefusal)]
+pub(super) struct OAuthKeys {
     error: TokenError,
     error_description: &'static str,
 }

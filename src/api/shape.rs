@@ -6,9 +6,10 @@
 
 use chrono::NaiveDateTime;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::listed_entity::settled_before;
+use super::{listed_entity::settled_before, schema_parts::null};
 use crate::base::{
     clock::WallTime,
     record::{Checkin, CoworkerCharge, FailedCheckin, join_macs},
@@ -18,19 +19,23 @@ use crate::base::{
 const LOCAL: &str = "%Y-%m-%dT%H:%M:%S";
 
 /// A `Checkin` as `GET /api/spaces/checkins/{id}` returns it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schema(as = Checkin)]
 pub struct CheckinEntity<'a> {
     coworker_id: Option<i64>,
     coworker_full_name: Option<&'a str>,
     business_id: i64,
     business_name: Option<&'a str>,
     source: i64,
+    #[schema(format = DateTime)]
     from_time: String,
+    #[schema(format = DateTime)]
     to_time: Option<String>,
     counts_towards_plan_limits: bool,
     coworker_time_pass_guid: Option<Uuid>,
     auto_checkout: bool,
+    #[schema(format = DateTime)]
     last_activity: Option<String>,
     mac_addresses: Option<String>,
     teams_at_the_time_of_checkin: Option<&'a str>,
@@ -105,13 +110,15 @@ impl<'a> From<&'a Checkin> for CheckinEntity<'a> {
 }
 
 /// A `FailedCheckin` as `GET /api/spaces/failedcheckins/{id}` returns it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schema(as = FailedCheckin)]
 pub struct FailedCheckinEntity<'a> {
     coworker_id: Option<i64>,
     coworker_full_name: Option<&'a str>,
     business_id: i64,
     business_name: Option<&'a str>,
+    #[schema(format = DateTime)]
     checkin_attempt_time: String,
     source: i64,
     mac_addresses: Option<String>,
@@ -174,8 +181,9 @@ impl<'a> From<&'a FailedCheckin> for FailedCheckinEntity<'a> {
 }
 
 /// A `CoworkerCharge`: what a visit without a pass costs. The shape is our own; the platform has none for it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schema(as = CoworkerCharge)]
 pub struct ChargeEntity<'a> {
     id: i64,
     /// The `UniqueId` of the check-in.
@@ -183,8 +191,11 @@ pub struct ChargeEntity<'a> {
     coworker_id: i64,
     business_id: i64,
     time_pass_id: i64,
+    #[schema(format = DateTime)]
     pass_day: String,
+    #[schema(format = DateTime)]
     from_time: String,
+    #[schema(format = DateTime)]
     to_time: Option<String>,
     minutes: i64,
     /// In minor units of the currency.
@@ -196,7 +207,9 @@ pub struct ChargeEntity<'a> {
     settled: bool,
     /// The check-in no longer exists or costs nothing.
     withdrawn: bool,
+    #[schema(format = DateTime)]
     created_on: String,
+    #[schema(format = DateTime)]
     updated_on: String,
 }
 
@@ -226,18 +239,23 @@ impl<'a> ChargeEntity<'a> {
 }
 
 /// The keys at the end of every entity.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Common<'a> {
+#[schema(as = CommonKeys)]
+pub(super) struct Common<'a> {
     id: i64,
+    #[schema(format = DateTime)]
     updated_on: String,
+    #[schema(format = DateTime)]
     created_on: String,
     unique_id: Uuid,
     updated_by: &'a str,
     is_new: bool,
     system_id: Option<&'a str>,
     to_string_text: String,
+    #[schema(schema_with = null)]
     localization_details: Option<()>,
+    #[schema(schema_with = null)]
     custom_fields: Option<()>,
 }
 

@@ -8,6 +8,7 @@ use axum::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState,
@@ -50,8 +51,10 @@ impl TokenForm {
     }
 }
 
-#[derive(Serialize)]
-struct Granted<'a> {
+/// A pair of tokens.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
+pub(super) struct Granted<'a> {
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,

@@ -1,9 +1,10 @@
 //! PURE. Why no tokens are issued, in the words of RFC 6749.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Why no tokens are issued: the error codes of RFC 6749 5.2 that can occur here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TokenError {
     InvalidRequest,

@@ -25,6 +25,9 @@ use crate::base::{closed_list::closed_list, sighting::CredentialKind};
 /// of them, and every client that reads numbers as floating point still reads them whole.
 pub const FIRST_OWN_ID: i64 = 1_000_000_000_000;
 
+/// The last id that a client may choose: beyond it, clients that read numbers as floating point read another number.
+pub const LAST_OWN_ID: i64 = (1 << 53) - 1;
+
 /// One entity of an import.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entity {

@@ -10,6 +10,7 @@ mod request;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ pub use self::{
     request::{EditAnswer, EditRequest, WantedEdit},
 };
 use super::{
-    attempts::PipelineError,
+    attempts::{PipelineError, STALE},
     batch_work::{BatchWork, CommitEnd},
     intake::{Intake, NewEdit},
     state::{Pipeline, calendar_of},
@@ -40,6 +41,10 @@ use crate::{
     policy::{LATEST, calendar::Calendar},
     store::{PlainCheckin, StoreError},
 };
+
+/// How often an edit waits [`STALE`] for a changed directory, while nothing else is decided. After that, a person who is
+/// not in the loaded one counts as unknown.
+const DIRECTORY_WAITS: usize = 6;
 
 /// What became of the fact of an edit.
 #[derive(Debug)]
@@ -131,6 +136,9 @@ impl Pipeline {
                     let id = store.add_plain_checkin(plain, &request.by, request.system_id.as_deref(), now).await?;
                     return Err(self.checkin_after(id, None, set.from).await?.into());
                 };
+                if self.check_coworker(coworker, business, set.from, &request.reach).is_err() {
+                    self.take_up_directory().await?;
+                }
                 self.check_coworker(coworker, business, set.from, &request.reach)?;
                 if set.from < now.minus(LATEST) {
                     let message = "is more than eight days ago: what admission would have said is no longer known";
@@ -245,6 +253,20 @@ impl Pipeline {
             return Err(vec![EditFault::new("BusinessId", message)]);
         }
         Ok(calendar_of(&policies, business, at))
+    }
+
+    /// Waits until a changed directory is loaded: a client that creates a person checks them in next.
+    async fn take_up_directory(&self) -> Result<(), StoreError> {
+        for _ in 0..DIRECTORY_WAITS {
+            let mut directories = self.context.directories.clone();
+            directories.mark_unchanged();
+            if self.context.store.newest_directory().await? == self.directory_version() {
+                break;
+            }
+            self.ask_for_newer();
+            let _asked_again = time::timeout(STALE, directories.changed()).await;
+        }
+        Ok(())
     }
 
     pub(super) fn check_coworker(
