@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use super::{
     context::{ClaimContext, EndedVisit},
-    known_edits::{KnownEdits, VisitAhead},
+    known_edits::{Absence, KnownEdits, VisitAhead},
     state::PersonState,
     visit::{Pinned, Visit},
 };
 use crate::{
     base::{
         clock::WallTime,
-        fact::{Edit, EditFact, EditedEnd, TimeSpan},
+        fact::{EditFact, EditedEnd, TimeSpan},
         record::{BusinessId, CheckinSource},
     },
     engine::{
@@ -48,82 +48,102 @@ pub struct PinnedVisit {
 impl PersonState {
     /// Learns what an edit says.
     pub fn learn(&mut self, edit: &EditFact) {
-        let made = (edit.made, edit.digest);
-        let ahead = match edit.edit {
-            Edit::Set { from, end, .. } => Some(VisitAhead { business: edit.business, source: edit.source, from, end }),
-            Edit::Removed | Edit::Refused { .. } => None,
-        };
-        let ends = ahead.as_ref().map(|ahead| match ahead.end {
-            EditedEnd::At(to) | EditedEnd::NotBefore(to) => to,
-            EditedEnd::Unset | EditedEnd::Joins => ahead.from,
-        });
-        let until = ends.into_iter().chain(edit.was.map(|was| was.to)).max().unwrap_or(edit.at()).moved(1);
-        let absences = edit.absences().map(|span| (span, false));
+        let new = KnownEdits::of(edit);
         match self.edits.iter_mut().find(|known| known.visit == edit.visit) {
-            Some(known) => {
-                if made > known.latest {
-                    (known.latest, known.ahead) = (made, ahead);
-                }
-                known.absences.extend(absences);
-                known.until = known.until.max(until);
-            }
-            None => self.edits.push(KnownEdits {
-                visit: edit.visit,
-                latest: made,
-                ahead,
-                absences: absences.collect(),
-                until,
-            }),
+            Some(known) => known.add(new),
+            None => self.edits.push(new),
         }
     }
 
     /// Forgets what edits say about times before `at`.
     pub fn forget_edits(&mut self, at: WallTime) {
-        self.absent_until = self.absent_until.max(self.absence_before(at));
+        let places: BTreeSet<BusinessId> = self.edits.iter().map(|known| known.business).collect();
+        for place in places {
+            if let Some(end) = self.absence_before(place, at) {
+                self.absent_until.retain(|(known, _)| *known != place);
+                self.absent_until.push((place, end));
+            }
+        }
         self.edits.retain(|known| known.until > at);
     }
 
     /// The next boundary that edits have set.
     pub fn next_boundary(&self) -> Option<(WallTime, EditBoundary)> {
-        let absences = self.edits.iter().flat_map(|known| &known.absences).filter(|(_, begun)| !begun);
-        let absences = absences.map(|(span, _)| (span.from, EditBoundary::AbsenceBegins));
-        let visits = self.edits.iter().filter_map(|known| known.ahead.as_ref());
-        absences.chain(visits.map(|ahead| (ahead.from, EditBoundary::VisitBegins))).min()
+        let absences = self.absences().filter(|(absence, ..)| !absence.begun);
+        let absences = absences.map(|(_, _, span)| (span.from, EditBoundary::AbsenceBegins));
+        let visits = self.visits_ahead().map(|(_, ahead)| (ahead.from, EditBoundary::VisitBegins));
+        absences.chain(visits).min()
+    }
+
+    /// What edits took away, as far as no later edit says that the person came in: the absence, its business, and what is
+    /// left of it.
+    fn absences(&self) -> impl Iterator<Item = (&Absence, BusinessId, TimeSpan)> {
+        let of = |known: &KnownEdits| known.business;
+        self.edits
+            .iter()
+            .flat_map(move |known| known.absences.iter().map(move |absence| (absence, of(known))))
+            .filter_map(|(absence, business)| {
+                let later = self.edits.iter().filter(|known| {
+                    known.business == business && known.latest > absence.made && !self.is_overruled(known)
+                });
+                let cut = later.filter_map(|known| known.open_from).min().unwrap_or(absence.span.to);
+                let span = TimeSpan { from: absence.span.from, to: absence.span.to.min(cut) };
+                (span.from < span.to).then_some((absence, business, span))
+            })
+    }
+
+    /// Whether an edit only says that the person came in while they were in, and a later edit of that visit says
+    /// otherwise: who made it knew of both.
+    fn is_overruled(&self, joins: &KnownEdits) -> bool {
+        let Some(VisitAhead { from, end: EditedEnd::Joins, .. }) = joins.ahead else { return false };
+        let mut was = self.edits.iter().filter(|known| known.business == joins.business).flat_map(|known| &known.was);
+        was.any(|(span, made)| *made > joins.latest && span.contains(from))
+    }
+
+    /// The visits that edits have set and that have not begun.
+    fn visits_ahead(&self) -> impl Iterator<Item = (&KnownEdits, &VisitAhead)> {
+        let ahead = self.edits.iter().filter_map(|known| Some((known, known.ahead.as_ref()?)));
+        ahead.filter(|(known, _)| !self.is_overruled(known))
     }
 
     /// The business of the visit that begins at this instant.
     pub fn begins_at(&self, at: WallTime) -> Option<BusinessId> {
-        self.beginning(at).map(|(_, ahead)| ahead.business)
+        self.beginning(at).map(|(_, business, _)| business)
     }
 
-    /// If several begin at this instant, the one that was edited last. One that only joins a visit gives way to the others,
-    /// and to an earlier one of its kind.
-    fn beginning(&self, at: WallTime) -> Option<(Uuid, VisitAhead)> {
-        let ahead = |known: &KnownEdits| {
-            let ahead = known.ahead.clone().filter(|ahead| ahead.from <= at)?;
+    /// If several begin at this instant, the one that was edited last. One that only joins a visit gives way to the
+    /// others, and to an earlier one of its kind.
+    fn beginning(&self, at: WallTime) -> Option<(Uuid, BusinessId, VisitAhead)> {
+        let now = self.visits_ahead().filter(|(_, ahead)| ahead.from <= at);
+        let rank = |(known, ahead): &(&KnownEdits, &VisitAhead)| {
             let joins = ahead.end == EditedEnd::Joins;
-            let rank = (!joins, (!joins).then_some(known.latest), Reverse(joins.then_some(known.latest)));
-            Some((rank, known.visit, ahead))
+            (!joins, (!joins).then_some(known.latest), Reverse(joins.then_some(known.latest)))
         };
-        let last = self.edits.iter().filter_map(ahead).max_by_key(|(rank, ..)| *rank);
-        last.map(|(_, visit, ahead)| (visit, ahead))
+        now.max_by_key(rank).map(|(known, ahead)| (known.visit, known.business, ahead.clone()))
     }
 
-    /// Begins the absences of this instant: an open visit ends, unless an edit says that it goes on.
+    /// Begins the absences of this instant: an open visit at their business ends, unless an edit says that it goes on.
     pub fn begin_absences(&mut self, at: WallTime) -> Option<EndedVisit> {
-        let begin = |(span, begun): &mut (TimeSpan, bool)| *begun |= span.from <= at;
+        let places: BTreeSet<BusinessId> = self
+            .absences()
+            .filter(|(absence, _, span)| !absence.begun && span.from <= at)
+            .map(|(_, business, _)| business)
+            .collect();
+        let begin = |absence: &mut Absence| absence.begun |= absence.span.from <= at;
         self.edits.iter_mut().flat_map(|known| &mut known.absences).for_each(begin);
-        if self.open().is_some_and(|open| open.runs_at(at)) { None } else { self.end_by_edit(at) }
+        let ends = self.open().is_some_and(|open| !open.runs_at(at) && places.contains(&open.business));
+        if ends { self.end_by_edit(at) } else { None }
     }
 
     /// Begins the visit that an edit has set at this instant. Without the settings of its business, it cannot begin.
     pub fn begin_pinned(&mut self, context: Option<&ClaimContext<'_>>, at: WallTime) -> Option<PinnedVisit> {
-        let (unique_id, ahead) = self.beginning(at)?;
+        let (unique_id, business, ahead) = self.beginning(at)?;
+        // Those that only joined stay known, because an edit that was made before them may take less away.
         for known in &mut self.edits {
             known.ahead.take_if(|ahead| ahead.from <= at);
         }
         let context = context?;
-        let VisitAhead { business, source, from, end } = ahead;
+        let VisitAhead { source, from, end } = ahead;
         // Someone who is in already is only seen again.
         if end == EditedEnd::Joins
             && let Some(open) = self.visits.iter_mut().find(|visit| visit.is_open() && visit.business == business)
@@ -209,14 +229,16 @@ impl PersonState {
             self.freshen(index, context, claim);
             return Some(Decision::of(Outcome::Refreshed, unique_id));
         }
-        let mut absences = self.edits.iter().flat_map(|known| &known.absences);
-        absences.any(|(span, _)| span.contains(at)).then(|| Decision::recorded(Note::Edited))
+        let mut absences = self.absences();
+        let absent = absences.any(|(_, business, span)| business == context.business && span.contains(at));
+        absent.then(|| Decision::recorded(Note::Edited))
     }
 
-    /// The end of the last absence before this instant: no evidence from before it opens a visit.
-    pub(super) fn absence_before(&self, at: WallTime) -> Option<WallTime> {
-        let absences = self.edits.iter().flat_map(|known| &known.absences);
-        absences.map(|(span, _)| span.to).filter(|to| *to <= at).max().max(self.absent_until)
+    /// The end of the last absence at a business before this instant: no evidence from before it opens a visit there.
+    pub(super) fn absence_before(&self, business: BusinessId, at: WallTime) -> Option<WallTime> {
+        let known = self.absences().filter(|(_, place, _)| *place == business).map(|(_, _, span)| span.to);
+        let passed = self.absent_until.iter().filter(|(place, _)| *place == business).map(|(_, until)| *until);
+        known.filter(|to| *to <= at).chain(passed).max()
     }
 
     fn end_by_edit(&mut self, at: WallTime) -> Option<EndedVisit> {

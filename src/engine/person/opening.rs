@@ -160,7 +160,9 @@ impl PersonState {
                     None if elsewhere(visit) => visit.last_activity.plus(context.idle_elsewhere),
                     None => visit.last_activity,
                 });
-                let left = left.max(previous.and_then(|visit| visit.lingered_at)).max(self.absence_before(last_at));
+                let left = left
+                    .max(previous.and_then(|visit| visit.lingered_at))
+                    .max(self.absence_before(context.business, last_at));
                 if evidence < day || left.is_some_and(|left| evidence < left) {
                     return None;
                 }
@@ -205,7 +207,9 @@ impl PersonState {
     fn earlier_beginning(&self, context: &ClaimContext<'_>, claim: &Claim, index: usize) -> Option<WallTime> {
         let visit = self.visits.get(index)?;
         let Claim::Network { first_at, strong_at: Some(_), .. } = *claim else { return None };
-        if visit.pinned != Pinned::No || self.absence_before(claim.at()).is_some_and(|end| first_at < end) {
+        if visit.pinned != Pinned::No
+            || self.absence_before(context.business, claim.at()).is_some_and(|end| first_at < end)
+        {
             return None;
         }
         if !visit.first_of_day || !visit.day.contains(first_at) || first_at >= visit.from {

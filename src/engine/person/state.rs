@@ -77,8 +77,8 @@ pub struct PersonState {
     pub came: Vec<(BusinessId, WallTime)>,
     /// What edits say about times that are not folded yet.
     pub edits: Vec<KnownEdits>,
-    /// The end of the last absence that an edit has set.
-    pub absent_until: Option<WallTime>,
+    /// The end of the last absence that an edit has set at each business.
+    pub absent_until: Vec<(BusinessId, WallTime)>,
 }
 
 impl Default for PersonState {
@@ -96,7 +96,7 @@ impl Default for PersonState {
             charged: Vec::new(),
             came: Vec::new(),
             edits: Vec::new(),
-            absent_until: None,
+            absent_until: Vec::new(),
         }
     }
 }

@@ -96,7 +96,7 @@ impl From<StateWithoutEdits> for PersonState {
             charged: stored.charged,
             came: stored.came,
             edits: Vec::new(),
-            absent_until: None,
+            absent_until: Vec::new(),
         }
     }
 }

@@ -258,7 +258,7 @@ impl<'a> OldPerson<'a> {
             charged: self.totals.charged.clone(),
             came: came.into_iter().collect(),
             edits: Vec::new(),
-            absent_until: None,
+            absent_until: Vec::new(),
         }
     }
 

@@ -86,6 +86,10 @@
 //!  C46 A directory that comes into force at the instant of an edit's beginning or end is one of the "other facts": it comes
 //!      after it. (Admission at that instant asks the new directory.)
 //!  C47 Of edits that only say that a person came in at an instant, the first one counts; any other edit goes before it.
+//!  C48 An edit that only says that a person came in at an instant does not count if a later edit of the same business has a `was`
+//!      that contains the instant.
+//!  C49 An absence counts at the business of its edit only (against E1). A later edit that sets a visit there without an end
+//!      (NotBefore, Free, Joins) cuts it where that visit begins.
 
 #![allow(
     clippy::struct_excessive_bools,
@@ -620,16 +624,54 @@ struct Pin {
     by_network: bool,
 }
 
-/// A time in which, an edit says, a person was at no business.
+/// A time in which, an edit says, a person was not in at its business.
 #[derive(Clone, Copy, Debug)]
 struct Absence {
     person: i64,
+    business: i64,
     from: i64,
     to: i64,
 }
 
-/// The parts of what was that are not in what the same edit sets.
+/// An edit is later than another.
+fn order_of(edit: &Fact) -> (i64, u64) {
+    match edit.kind {
+        FactKind::Edit { made, .. } => (made, edit.tie),
+        FactKind::Door { .. } | FactKind::Presence { .. } => unreachable!("only edits are asked for"),
+    }
+}
+
+/// The latest edit of each label, without those that only say that a person came in while they were in a visit that a
+/// later edit, which knew of both, has changed (C48).
+fn latest_of_labels(edits: &[Fact]) -> Vec<&Fact> {
+    let mut latest: BTreeMap<u32, &Fact> = BTreeMap::new();
+    let mut sorted: Vec<&Fact> = edits.iter().collect();
+    sorted.sort_by_key(|edit| order_of(edit));
+    for edit in sorted {
+        if let FactKind::Edit { label, .. } = edit.kind {
+            latest.insert(label, edit);
+        }
+    }
+    let overruled = |edit: &Fact| {
+        let FactKind::Edit { person: who, set: Some((at, EditEnd::Joins)), .. } = edit.kind else { return false };
+        edits.iter().any(|other| {
+            let FactKind::Edit { person, was: Some((from, to)), .. } = other.kind else { return false };
+            person == who
+                && other.business == edit.business
+                && order_of(other) > order_of(edit)
+                && from <= at
+                && at < to
+        })
+    };
+    let mut all: Vec<&Fact> = latest.into_values().filter(|edit| !overruled(edit)).collect();
+    all.sort_by_key(|edit| order_of(edit));
+    all
+}
+
+/// The parts of what was that are not in what the same edit sets, cut where a later edit says that the person came in
+/// and not when they left (C49).
 fn absences(edits: &[Fact]) -> Vec<Absence> {
+    let latest = latest_of_labels(edits);
     let mut all = Vec::new();
     for edit in edits {
         let FactKind::Edit { person, was: Some((from, to)), set, .. } = edit.kind else { continue };
@@ -638,29 +680,34 @@ fn absences(edits: &[Fact]) -> Vec<Absence> {
             Some((begins, EditEnd::At(ends))) => (begins, ends),
             Some((begins, EditEnd::NotBefore(_) | EditEnd::Free | EditEnd::Joins)) => (begins, i64::MAX),
         };
-        let parts = [(from, stays_from.min(to)), (stays_to.max(from), to)];
-        all.extend(parts.into_iter().filter(|(from, to)| from < to).map(|(from, to)| Absence { person, from, to }));
+        let opens = latest.iter().filter_map(|other| match other.kind {
+            FactKind::Edit { person: who, set: Some((begins, end)), .. }
+                if who == person
+                    && other.business == edit.business
+                    && order_of(other) > order_of(edit)
+                    && !matches!(end, EditEnd::At(_)) =>
+            {
+                Some(begins)
+            }
+            _ => None,
+        });
+        let cut = opens.min().unwrap_or(i64::MAX);
+        let parts = [(from, stays_from.min(to)), (stays_to.max(from), to)].map(|(from, to)| (from, to.min(cut)));
+        let business = edit.business;
+        all.extend(parts.into_iter().filter(|(from, to)| from < to).map(|(from, to)| Absence {
+            person,
+            business,
+            from,
+            to,
+        }));
     }
     all
 }
 
 /// The visits that the latest edit of each label begins; of two that begin at one instant, that of the later edit.
 fn pins(edits: &[Fact]) -> Vec<Pin> {
-    let mut edits: Vec<&Fact> = edits.iter().collect();
-    edits.sort_by_key(|edit| match edit.kind {
-        FactKind::Edit { made, .. } => (made, edit.tie),
-        FactKind::Door { .. } | FactKind::Presence { .. } => unreachable!("only edits are asked for"),
-    });
-    let mut latest: BTreeMap<u32, (usize, &Fact)> = BTreeMap::new();
-    for (place, edit) in edits.into_iter().enumerate() {
-        if let FactKind::Edit { label, .. } = edit.kind {
-            latest.insert(label, (place, edit));
-        }
-    }
-    let mut latest: Vec<(usize, &Fact)> = latest.into_values().collect();
-    latest.sort_by_key(|(place, _)| *place);
     let mut pins: BTreeMap<(i64, i64), Pin> = BTreeMap::new();
-    for (_, edit) in latest {
+    for edit in latest_of_labels(edits) {
         if let FactKind::Edit { person, set: Some((from, end)), by_network, .. } = edit.kind {
             let pin = Pin { person, business: edit.business, from, end, by_network };
             // Who only came in gives way to what another edit says of that instant.
@@ -766,13 +813,13 @@ impl World {
     }
 
     /// Whether an edit says that the person is at no business.
-    fn absent(&self, person: i64, at: i64) -> bool {
-        self.absences.iter().any(|a| a.person == person && a.from <= at && at < a.to)
+    fn absent(&self, person: i64, business: i64, at: i64) -> bool {
+        self.absences.iter().any(|a| a.person == person && a.business == business && a.from <= at && at < a.to)
     }
 
     /// The end of the person's last pinned absence before this instant.
-    fn absent_before(&self, person: i64, at: i64) -> i64 {
-        let before = self.absences.iter().filter(|a| a.person == person && a.to <= at);
+    fn absent_before(&self, person: i64, business: i64, at: i64) -> i64 {
+        let before = self.absences.iter().filter(|a| a.person == person && a.business == business && a.to <= at);
         before.map(|a| a.to).max().unwrap_or(i64::MIN)
     }
 
@@ -1211,7 +1258,7 @@ impl World {
             }
             return;
         }
-        if self.absent(person, at) {
+        if self.absent(person, business, at) {
             return;
         }
         self.bridge(state, person, business, at, at);
@@ -1285,7 +1332,7 @@ impl World {
                     pin.person == *person && pin.from == at && !empty
                 };
                 let inside = state.in_span(*person, at).is_some() || self.pins.iter().any(span_begins);
-                if inside || self.absent(*person, at) {
+                if inside || self.absent(*person, fact.business, at) {
                     return None;
                 }
                 let open = state.open(*person).filter(|i| state.visits[*i].business == fact.business)?;
@@ -1311,7 +1358,7 @@ impl World {
             }
             return;
         }
-        if self.absent(seen.person, seen.at) {
+        if self.absent(seen.person, seen.business, seen.at) {
             return;
         }
         if let Some(i) = state.latest_at(seen.person, seen.business).filter(|i| Some(*i) == state.latest(seen.person)) {
@@ -1370,7 +1417,7 @@ impl World {
             let lingers = if o.business == v.business && o.exit.is_some() { settings.linger } else { 0 };
             seen.first_at > o.bound() + lingers
         });
-        let free = free && seen.first_at > self.absent_before(v.person, seen.at);
+        let free = free && seen.first_at > self.absent_before(v.person, seen.business, seen.at);
         if v.pinned.is_some() || v.by_network {
             return false;
         }
@@ -1416,7 +1463,7 @@ impl World {
             bound = bound.max(v.last_activity + self.settings(v.business, v.last_activity).idle_limit);
         }
 
-        bound = bound.max(self.absent_before(person, at));
+        bound = bound.max(self.absent_before(person, business, at));
 
         let first = [seen.since, first_at].into_iter().find(|t| *t >= day.start && *t > bound);
         let from = first.filter(|_| !just_left).unwrap_or(strong);
@@ -1562,9 +1609,11 @@ impl World {
                     v.span_until = None;
                 }
                 Timer::AbsenceBegins => {
-                    state.absences_begun.insert(i);
+                    let absence = i;
+                    state.absences_begun.insert(absence);
                     let open = state.open(person).map(|i| &mut state.visits[i]);
-                    if let Some(v) = open.filter(|v| v.span_until.is_none()) {
+                    let place = self.absences[absence].business;
+                    if let Some(v) = open.filter(|v| v.span_until.is_none() && v.business == place) {
                         v.close_seen(at);
                     }
                 }
