@@ -210,3 +210,45 @@ fn a_check_in_is_refused_as_at_a_door_unless_an_administrator_ignores_that() {
         .collect();
     assert_eq!((status, names), (400, vec!["BusinessId", "CoworkerId", "FromTime", "ToTime"]));
 }
+
+/// What a client sends twice, and what the front desk changes its mind about.
+#[test]
+fn the_last_edit_has_the_last_word() {
+    let broker = Broker::plain();
+    let home = home(&broker, &people(2, &[]));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    let open = |seconds: u64| json!({"BusinessId": 1, "CoworkerId": 1, "FromTime": text(ago(seconds))});
+    // A repeated check-in is one check-in, also for the one who deletes it.
+    let twice = open(7200);
+    let id = done(send(&daemon, "POST", CHECKINS, &twice));
+    assert_eq!(done(send(&daemon, "POST", CHECKINS, &twice)), id);
+    assert_eq!(done(send(&daemon, "POST", CHECKINS, &open(5400))), id);
+    done(send(&daemon, "DELETE", &format!("{CHECKINS}/{id}"), &Value::Null));
+    assert_eq!(checkins(&daemon, 1), []);
+    // So it is for the one who moves it.
+    let id = done(send(&daemon, "POST", CHECKINS, &open(7000)));
+    assert_eq!(done(send(&daemon, "POST", CHECKINS, &open(7000))), id);
+    let (from, to) = (text(ago(6000)), text(ago(5000)));
+    done(send(&daemon, "PUT", CHECKINS, &json!({"Id": id, "FromTime": from, "ToTime": to})));
+    assert_eq!(checkins(&daemon, 1), [(from, Some(to), false, 1)]);
+    done(send(&daemon, "DELETE", &format!("{CHECKINS}/{id}"), &Value::Null));
+    // A deleted check-in can be created again, from an earlier time on.
+    let again = open(6500);
+    done(send(&daemon, "POST", CHECKINS, &again));
+    assert_eq!(checkins(&daemon, 1), [(again["FromTime"].as_str().expect("text").to_owned(), None, false, 1)]);
+    // A form without a value does not check anyone in again.
+    let (_, page) = send(&daemon, "GET", CHECKINS, &Value::Null);
+    let id = page["Records"][0]["Id"].as_i64().expect("an id");
+    let left = text(ago(60));
+    done(send(&daemon, "PUT", CHECKINS, &json!({"Id": id, "ToTime": left})));
+    let credential = format!("Basic {}", STANDARD.encode(format!("admin@example.com:{PASSWORD}")));
+    let form = [("Authorization", credential.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
+    let answer = daemon.send("PUT", CHECKINS, &form, &format!("Id={id}&BusinessId=1&ToTime="));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(checkins(&daemon, 1)[0].1, Some(left));
+    daemon.stop();
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    assert_eq!(checkins(&daemon, 1).len(), 1, "the same after a restart");
+}

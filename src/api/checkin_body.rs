@@ -99,7 +99,10 @@ impl ChangedCheckin {
         let business = body.id("BusinessId").value().map(BusinessId);
         let _accepted: GivenField<CheckinSource> = body.source("Source");
         let from = body.instant("FromTime").value();
+        // A client that sends empty fields of a form does not mean to check the person in again.
+        let is_blank = body.is_blank("ToTime");
         let to = body.instant("ToTime");
+        let to = if is_blank { GivenField::Absent } else { to };
         let system_id = body.text("SystemId", SYSTEM_ID).value();
         match id {
             Some(id) => Ok(Self {

@@ -17,6 +17,7 @@ use super::{
     checkin_body::{ChangedCheckin, NewCheckin},
     command::{self, CommandRecord, Deed},
     command_body::{CommandBody, GivenField},
+    directory::seen,
     fault::FieldFault,
     list::named_ignored,
     path_id::{self, PathId},
@@ -24,7 +25,8 @@ use super::{
 };
 use crate::{
     access::{ClaimedSource, Right, Rights, Role, RoleEntity, SignedIn},
-    base::record::{Checkin, CheckinId, CheckinSource},
+    base::record::{Checkin, CheckinId, CheckinSource, CoworkerId},
+    directory::entity::EntityKind,
     pipeline::{ApiRequest, EditAnswer, EditFault, EditRequest, WantedEdit, WantedTimes},
 };
 
@@ -51,6 +53,7 @@ pub(super) async fn create(
         let (coworker, business) = (new.coworker.map(|coworker| coworker.0), new.business.0);
         tracing::info!(user = %user.name, peer = %shown, coworker, business, "admission is ignored by an administrator");
     }
+    check_coworker(&api, &user, new.coworker).await?;
     let source = user.source.map_or(CheckinSource::Manual, ClaimedSource::source);
     let wanted = WantedEdit::Create {
         coworker: new.coworker,
@@ -129,6 +132,19 @@ pub(super) fn field_faults(faults: Vec<EditFault>) -> Vec<FieldFault> {
     faults.into_iter().map(|EditFault { key, message }| FieldFault::new(key, None, message)).collect()
 }
 
+/// A limited user does not learn who there is elsewhere.
+pub(super) async fn check_coworker(
+    api: &ApiState,
+    user: &SignedIn,
+    coworker: Option<CoworkerId>,
+) -> Result<(), RequestRefusal> {
+    let Some(coworker) = coworker.filter(|_| user.reach.only().is_some()) else { return Ok(()) };
+    if seen(api, EntityKind::Coworker, coworker.0, &user.reach).await?.is_some() {
+        return Ok(());
+    }
+    Err(vec![FieldFault::new("CoworkerId", Some(&coworker.to_string()), "is no coworker")].into())
+}
+
 /// A check-in that the user may see.
 async fn known(api: &ApiState, user: &SignedIn, id: CheckinId) -> Result<Checkin, Problem> {
     let found = api.store()?.checkin(id).await?.filter(|found| user.reach.includes(found.business_id));
@@ -154,6 +170,10 @@ async fn decided(
             Ok(command::done(deed, CommandRecord { entity: ENTITY, id, unique_id, updated_on, updated_by: &by }))
         }
         EditAnswer::Refused { reason, detail } => Ok(command::refused(&reason.description_with(detail.as_deref()))),
+        // Of another business, a limited user learns no number.
+        EditAnswer::Blocked { at, .. } if !user.reach.includes(at) => Ok(command::refused(
+            "overlaps: another check-in of the coworker stands in the way; ask an administrator to change it",
+        )),
         EditAnswer::Blocked { by: other, at } => Ok(command::refused(&format!(
             "overlaps: the coworker has check-in {other} at business {at} then; change or delete that one first"
         ))),

@@ -167,6 +167,15 @@ impl CommandBody {
         given
     }
 
+    /// Whether a field is an empty text rather than null.
+    pub(super) fn is_blank(&self, key: &str) -> bool {
+        let mut named = self.fields.iter().filter(|field| field.name.trim().eq_ignore_ascii_case(key));
+        named.any(|field| match &field.value {
+            BodyValue::Text(text) => text.trim().is_empty(),
+            BodyValue::Json(raw) => raw.get() == "\"\"",
+        })
+    }
+
     /// The value of a field that must have one.
     pub(super) fn required<T>(
         &mut self,

@@ -80,9 +80,11 @@ pub(super) async fn create(
 ) -> Result<Response, RequestRefusal> {
     let user = require(&api, &shown, Role::of(documents::entity_of(kind), Right::Create)).await?;
     let mut body = read(&headers, &body)?;
-    let id = body.id("Id").value();
+    let mut id = body.id("Id").value();
     if id.is_some() && user.reach.only().is_some() {
         body.fault("Id", None, "is given by the server, because this user is limited to some businesses");
+        // Whether it is in use is not for this user to know.
+        id = None;
     }
     change(&api, &shown, &user, kind, Wish::Create(body, id)).await
 }
@@ -231,6 +233,7 @@ async fn attempt(
     if !is_own(api, user, kind, &after).await? {
         return Err(not_own(kind).into());
     }
+    check_members(api, user, kind, &after).await?;
     match store.import(&changes.documents, version, now, |_| ()).await {
         Ok(()) => {}
         Err(StoreError::Conflict) => return Err(FailedAttempt::Overtaken),
@@ -323,6 +326,31 @@ async fn is_own(api: &ApiState, user: &SignedIn, kind: EntityKind, document: &En
     };
     let holder = seen(api, EntityKind::Coworker, holder, &user.reach).await?;
     Ok(holder.is_some_and(|holder| documents::is_own(EntityKind::Coworker, &holder, &user.reach)))
+}
+
+/// A limited user puts only people into a team whom the user may change: members of a team may share their passes.
+async fn check_members(
+    api: &ApiState,
+    user: &SignedIn,
+    kind: EntityKind,
+    after: &EntityDocument,
+) -> Result<(), RequestRefusal> {
+    const KEY: &str = "TeamMembers";
+    if kind != EntityKind::Team || user.reach.only().is_none() {
+        return Ok(());
+    }
+    let members = after.get(KEY).and_then(serde_json::Value::as_array).into_iter().flatten();
+    for member in members {
+        let id = member.as_i64().or_else(|| member.as_str()?.parse().ok());
+        let found = match id {
+            Some(id) => seen(api, EntityKind::Coworker, id, &user.reach).await?,
+            None => None,
+        };
+        if !found.is_some_and(|found| documents::is_own(EntityKind::Coworker, &found, &user.reach)) {
+            return Err(vec![FieldFault::new(KEY, Some(&member.to_string()), NOT_OWN)].into());
+        }
+    }
+    Ok(())
 }
 
 fn not_own(kind: EntityKind) -> Vec<FieldFault> {

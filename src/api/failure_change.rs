@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     ApiState,
     auth::{RequestIdentity, require},
+    checkin_change::check_coworker,
     checkin_change::{field_faults, read},
     command::{self, CommandRecord, Deed},
     command_body::{CommandBody, GivenField},
@@ -119,6 +120,7 @@ pub(super) async fn create(
         tariff: given.tariff.value(),
         system_id: given.system_id,
     };
+    check_coworker(&api, &user, coworker).await?;
     let source = user.source.map_or(CheckinSource::Manual, ClaimedSource::source);
     let wanted = WantedFailure::Create { coworker, business, source, fields };
     Ok(named_ignored(written(&api, &shown, &user, Deed::Created, wanted).await?, &ignored))

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     base::{clock::WallTime, record::BusinessId},
     cli::print::{by, money, pretty, span},
+    engine::person::Pinned,
 };
 
 /// The timeline as text: a line for each event under its date, then the visits.
@@ -61,7 +62,11 @@ fn summary_text(summary: &VisitSummary, explained: &Explained) -> String {
     let from = local(&explained.policies, visit.business, visit.from).format("%Y-%m-%d %H:%M:%S");
     let stay = match visit.to {
         Some(to) => {
-            let out = if visit.auto_checkout { "closed automatically" } else { "checked out at a door" };
+            let out = match visit.pinned {
+                _ if visit.auto_checkout => "closed automatically",
+                Pinned::Until(at) if visit.to == Some(at) => "checked out by hand",
+                Pinned::No | Pinned::Begin | Pinned::Until(_) | Pinned::NotBefore(_) => "checked out at a door",
+            };
             format!("{from} to {}, {}, {out}", face(to, visit.from), span(to.since(visit.from)))
         }
         None => format!("{from}, still in, until {}", ends.as_deref().unwrap_or("an exit")),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     context::{ClaimContext, EndedVisit},
-    known_edits::{Absence, KnownEdits, VisitAhead},
+    known_edits::{KnownEdits, PinnedAbsence, VisitAhead},
     state::PersonState,
     visit::{Pinned, Visit},
 };
@@ -77,7 +77,7 @@ impl PersonState {
 
     /// What edits took away, as far as no later edit says that the person came in: the absence, its business, and what is
     /// left of it.
-    fn absences(&self) -> impl Iterator<Item = (&Absence, BusinessId, TimeSpan)> {
+    fn absences(&self) -> impl Iterator<Item = (&PinnedAbsence, BusinessId, TimeSpan)> {
         let of = |known: &KnownEdits| known.business;
         self.edits
             .iter()
@@ -129,7 +129,7 @@ impl PersonState {
             .filter(|(absence, _, span)| !absence.begun && span.from <= at)
             .map(|(_, business, _)| business)
             .collect();
-        let begin = |absence: &mut Absence| absence.begun |= absence.span.from <= at;
+        let begin = |absence: &mut PinnedAbsence| absence.begun |= absence.span.from <= at;
         self.edits.iter_mut().flat_map(|known| &mut known.absences).for_each(begin);
         let ends = self.open().is_some_and(|open| !open.runs_at(at) && places.contains(&open.business));
         if ends { self.end_by_edit(at) } else { None }

@@ -28,7 +28,7 @@ pub struct KnownEdits {
     /// What the visit was before each of its edits.
     pub(super) was: Vec<(TimeSpan, Made)>,
     /// What its edits took away.
-    pub(super) absences: Vec<Absence>,
+    pub(super) absences: Vec<PinnedAbsence>,
     /// Nothing of it matters from here on.
     pub(super) until: WallTime,
 }
@@ -46,7 +46,7 @@ pub(super) struct VisitAhead {
 
 /// A time in which, an edit says, the person was not in at its business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Absence {
+pub(super) struct PinnedAbsence {
     pub(super) span: TimeSpan,
     pub(super) made: Made,
     /// Whether a fold has passed its beginning.
@@ -70,7 +70,7 @@ impl KnownEdits {
             },
         };
         let ends = ends.into_iter().chain(edit.was.map(|was| was.to)).max().unwrap_or(edit.at());
-        let absence = |span| Absence { span, made, begun: false };
+        let absence = |span| PinnedAbsence { span, made, begun: false };
         Self {
             visit: edit.visit,
             business: edit.business,
