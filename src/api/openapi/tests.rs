@@ -83,12 +83,12 @@ fn the_documented_keys_of_a_body_are_those_that_are_read() {
     ] {
         let properties = document["components"]["schemas"][name]["properties"].as_object().expect("properties");
         // A list is no value of any key that is read.
-        let body: BTreeMap<&String, [u8; 0]> = properties.keys().map(|key| (key, [])).collect();
-        let body = serde_json::to_string(&body).expect("plain data");
+        let lists: Vec<String> = properties.keys().map(|key| format!("\"{key}\":[]")).collect();
+        let body = format!("{{{}}}", lists.join(","));
         let faults = read(CommandBody::read(None, body.as_bytes()).expect("a body")).expect_err("nothing is readable");
-        let faulty: BTreeSet<&str> = faults.iter().map(|fault| fault.property_name.as_str()).collect();
+        let asked: BTreeSet<&str> = faults.iter().map(|fault| fault.property_name.as_str()).collect();
         let left_out = |schema: &Value| schema["description"] == "Left out.";
         let documented = properties.iter().filter(|(_, schema)| !left_out(schema)).map(|(key, _)| key.as_str());
-        assert_eq!(faulty, documented.collect(), "{name}");
+        assert_eq!(asked, documented.collect(), "{name}");
     }
 }

@@ -689,7 +689,7 @@ fn absences(edits: &[Fact]) -> Vec<Absence> {
             {
                 Some(begins)
             }
-            _ => None,
+            FactKind::Edit { .. } | FactKind::Door { .. } | FactKind::Presence { .. } => None,
         });
         let cut = opens.min().unwrap_or(i64::MAX);
         let parts = [(from, stays_from.min(to)), (stays_to.max(from), to)].map(|(from, to)| (from, to.min(cut)));
