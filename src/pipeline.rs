@@ -26,6 +26,7 @@ mod coverage_log;
 mod deadlines;
 pub(crate) mod decide;
 mod due_work;
+mod ended_early;
 mod edits;
 mod hand_failures;
 mod intake;

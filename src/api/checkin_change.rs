@@ -20,12 +20,13 @@ use super::{
     directory::seen,
     fault::FieldFault,
     list::named_ignored,
-    path_id::{self, PathId},
+    path_id::{PathId, number},
+    records::seen_checkin,
     reply::{Problem, RequestRefusal},
 };
 use crate::{
     access::{ClaimedSource, Right, Rights, Role, RoleEntity, SignedIn},
-    base::record::{Checkin, CheckinId, CheckinSource, CoworkerId},
+    base::record::{CheckinId, CheckinSource, CoworkerId},
     directory::entity::EntityKind,
     pipeline::{ApiRequest, EditAnswer, EditFault, EditRequest, WantedEdit, WantedTimes},
 };
@@ -75,7 +76,7 @@ pub(super) async fn update(
 ) -> Result<Response, RequestRefusal> {
     let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Edit)).await?;
     let changed = ChangedCheckin::read(read(&headers, &body)?)?;
-    let known = known(&api, &user, changed.id).await?;
+    let known = seen_checkin(&api, &user, Some(changed.id)).await?;
     let mut faults = Vec::new();
     // A check-in of another person, or elsewhere, is another check-in.
     let another = "cannot be changed: delete the check-in and create another";
@@ -103,8 +104,7 @@ pub(super) async fn delete(
     id: PathId,
 ) -> Result<Response, RequestRefusal> {
     let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Delete)).await?;
-    let id = path_id::number(id).ok_or(Problem::NoSuchRecord(ENTITY))?;
-    let known = known(&api, &user, CheckinId(id)).await?;
+    let known = seen_checkin(&api, &user, number(id).map(CheckinId)).await?;
     decided(&api, &shown, &user, Deed::Deleted, (WantedEdit::Remove { id: known.id }, None)).await
 }
 
@@ -145,12 +145,6 @@ pub(super) async fn check_coworker(
     Err(vec![FieldFault::new("CoworkerId", Some(&coworker.to_string()), "is no coworker")].into())
 }
 
-/// A check-in that the user may see.
-async fn known(api: &ApiState, user: &SignedIn, id: CheckinId) -> Result<Checkin, Problem> {
-    let found = api.store()?.checkin(id).await?.filter(|found| user.reach.includes(found.business_id));
-    found.ok_or(Problem::NoSuchRecord(ENTITY))
-}
-
 /// Sends what is wanted to the pipeline, and answers what became of it.
 async fn decided(
     api: &ApiState,
@@ -179,6 +173,5 @@ async fn decided(
         ))),
         EditAnswer::Missing => Err(Problem::NoSuchRecord(ENTITY).into()),
         EditAnswer::Faults(faults) => Err(field_faults(faults).into()),
-        EditAnswer::Unfit => Err(Problem::Broken.into()),
     }
 }

@@ -6,17 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, header},
-    response::Response,
-};
+use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
 use uuid::Uuid;
 
 use super::{
     ApiState,
     auth::{RequestIdentity, require},
+    checkin_change::read,
     command::{self, CommandRecord, Deed},
     command_body::CommandBody,
     directory::{kept, seen},
@@ -116,11 +112,6 @@ pub(super) async fn delete(
     let user = require(&api, &shown, Role::of(entity, Right::Delete)).await?;
     let id = path_id::number(id).ok_or(Problem::NoSuchRecord(entity.name()))?;
     change(&api, &shown, &user, kind, Wish::Delete(id)).await
-}
-
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<CommandBody, Vec<FieldFault>> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    CommandBody::read(kind, body)
 }
 
 /// An entity after a change.

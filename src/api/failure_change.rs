@@ -3,30 +3,26 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use axum::{
-    body::Bytes,
-    extract::{Path, State, rejection::PathRejection},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
 use tokio::sync::oneshot;
 
 use super::{
     ApiState,
     auth::{RequestIdentity, require},
-    checkin_change::check_coworker,
-    checkin_change::{field_faults, read},
+    checkin_change::{check_coworker, field_faults, read},
     command::{self, CommandRecord, Deed},
     command_body::{CommandBody, GivenField},
     fault::FieldFault,
     list::named_ignored,
+    path_id::{PathId, number},
+    records::seen_failed_checkin,
     reply::{Problem, RequestRefusal},
 };
 use crate::{
     access::{ClaimedSource, Right, Role, RoleEntity, SignedIn},
     base::{
         mac::MacAddr,
-        record::{BusinessId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId},
+        record::{BusinessId, CheckinSource, CoworkerId, FailedCheckinId},
     },
     pipeline::{ApiRequest, FailureAnswer, FailureRequest, WantedFailure, WrittenFailure},
 };
@@ -141,7 +137,7 @@ pub(super) async fn update(
     let at = body.instant("CheckinAttemptTime").value();
     let given = GivenFields::read(&mut body);
     let ignored = body.finish(READ_ONLY)?;
-    let known = known(&api, &user, FailedCheckinId(id.unwrap_or(0))).await?;
+    let known = seen_failed_checkin(&api, &user, id.map(FailedCheckinId)).await?;
     let mut faults = Vec::new();
     let another = "cannot be changed: delete the failed check-in and create another";
     if let GivenField::Value(coworker) = coworker
@@ -171,11 +167,10 @@ pub(super) async fn update(
 pub(super) async fn delete(
     State(api): State<ApiState>,
     shown: RequestIdentity,
-    id: Result<Path<String>, PathRejection>,
+    id: PathId,
 ) -> Result<Response, RequestRefusal> {
     let user = permitted(&api, &shown, Right::Delete).await?;
-    let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(Problem::NoSuchRecord(ENTITY))?;
-    let known = known(&api, &user, FailedCheckinId(id)).await?;
+    let known = seen_failed_checkin(&api, &user, number(id).map(FailedCheckinId)).await?;
     written(&api, &shown, &user, Deed::Deleted, WantedFailure::Remove { id: known.id }).await
 }
 
@@ -183,12 +178,6 @@ pub(super) async fn delete(
 async fn permitted(api: &ApiState, shown: &RequestIdentity, right: Right) -> Result<SignedIn, Problem> {
     let user = require(api, shown, Role::of(RoleEntity::FailedCheckin, right)).await?;
     if api.writes_failures { Ok(user) } else { Err(Problem::SwitchedOff(OFF)) }
-}
-
-/// A failed check-in that the user may see.
-async fn known(api: &ApiState, user: &SignedIn, id: FailedCheckinId) -> Result<FailedCheckin, Problem> {
-    let found = api.store()?.failed_checkin(id).await?.filter(|found| user.reach.includes(found.business_id));
-    found.ok_or(Problem::NoSuchRecord(ENTITY))
 }
 
 /// Sends what is wanted to the pipeline, and answers what became of it.

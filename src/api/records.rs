@@ -13,8 +13,8 @@ use super::{
     shape::{CheckinEntity, FailedCheckinEntity},
 };
 use crate::{
-    access::{Right, Role, RoleEntity},
-    base::record::{CheckinId, FailedCheckinId},
+    access::{Right, Role, RoleEntity, SignedIn},
+    base::record::{Checkin, CheckinId, FailedCheckin, FailedCheckinId},
 };
 
 pub(super) async fn checkin(
@@ -23,10 +23,7 @@ pub(super) async fn checkin(
     id: PathId,
 ) -> Result<Response, Problem> {
     let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Read)).await?;
-    let missing = Problem::NoSuchRecord("Checkin");
-    let id = number(id).map(CheckinId).ok_or(missing)?;
-    let checkin =
-        api.store()?.checkin(id).await?.filter(|found| user.reach.includes(found.business_id)).ok_or(missing)?;
+    let checkin = seen_checkin(&api, &user, number(id).map(CheckinId)).await?;
     Ok(json(StatusCode::OK, &CheckinEntity::from(&checkin)))
 }
 
@@ -36,9 +33,24 @@ pub(super) async fn failed_checkin(
     id: PathId,
 ) -> Result<Response, Problem> {
     let user = require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::Read)).await?;
-    let missing = Problem::NoSuchRecord("FailedCheckin");
-    let id = number(id).map(FailedCheckinId).ok_or(missing)?;
-    let failed = api.store()?.failed_checkin(id).await?;
-    let failed = failed.filter(|found| user.reach.includes(found.business_id)).ok_or(missing)?;
+    let failed = seen_failed_checkin(&api, &user, number(id).map(FailedCheckinId)).await?;
     Ok(json(StatusCode::OK, &FailedCheckinEntity::from(&failed)))
+}
+
+/// A check-in that the user may see; without a number there is none.
+pub(super) async fn seen_checkin(api: &ApiState, user: &SignedIn, id: Option<CheckinId>) -> Result<Checkin, Problem> {
+    let missing = Problem::NoSuchRecord(RoleEntity::Checkin.name());
+    let found = api.store()?.checkin(id.ok_or(missing)?).await?;
+    found.filter(|found| user.reach.includes(found.business_id)).ok_or(missing)
+}
+
+/// A failed check-in that the user may see; without a number there is none.
+pub(super) async fn seen_failed_checkin(
+    api: &ApiState,
+    user: &SignedIn,
+    id: Option<FailedCheckinId>,
+) -> Result<FailedCheckin, Problem> {
+    let missing = Problem::NoSuchRecord(RoleEntity::FailedCheckin.name());
+    let found = api.store()?.failed_checkin(id.ok_or(missing)?).await?;
+    found.filter(|found| user.reach.includes(found.business_id)).ok_or(missing)
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::{
     old::OldEdit,
     plan::{Overlap, PlannedSet},
-    request::EndedEarly,
+    request::{EditEnded, edit_of},
 };
 pub use self::{
     plan::{EditFault, WantedTimes},
@@ -26,6 +26,7 @@ pub use self::{
 use super::{
     attempts::{PipelineError, STALE},
     batch_work::{BatchWork, CommitEnd},
+    ended_early::reply,
     intake::{Intake, NewEdit},
     state::{Pipeline, calendar_of},
 };
@@ -33,7 +34,7 @@ use crate::{
     access::Reach,
     base::{
         clock::WallTime,
-        fact::{Edit, EditFact, EditedEnd, FactDigest, Subject, TimeSpan},
+        fact::{Edit, EditFact, EditedEnd, FactDigest, Subject},
         random,
         record::{BusinessId, Checkin, CheckinId, CoworkerId},
     },
@@ -64,18 +65,11 @@ impl Pipeline {
         request: EditRequest,
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
-        let answer = match self.decide_edit(&request, deadline).await? {
-            Ok(answer) | Err(EndedEarly::Answered(answer)) => answer,
-            Err(EndedEarly::Failed(error)) => {
-                tracing::warn!(error = %error.in_words("the database"), "an edit of a check-in was not taken");
-                // Dropping the reply tells the client to try again.
-                return Ok(());
-            }
-        };
-        // It may have opened a check-in without a coworker in a pass day that is over.
-        self.plain_day = None;
-        // A client that has gone misses only the answer.
-        let _gone = request.reply.send(answer);
+        let ended = self.decide_edit(&request, deadline).await?;
+        if reply(request.reply, ended, "an edit of a check-in was not taken") {
+            // It may have opened a check-in without a coworker in a pass day that is over.
+            self.plain_day = None;
+        }
         Ok(())
     }
 
@@ -83,7 +77,7 @@ impl Pipeline {
         &mut self,
         request: &EditRequest,
         deadline: &CancellationToken,
-    ) -> Result<Result<EditAnswer, EndedEarly>, PipelineError> {
+    ) -> Result<Result<EditAnswer, EditEnded>, PipelineError> {
         let planned = match self.plan(request).await {
             Ok(planned) => planned,
             Err(early) => return Ok(Err(early)),
@@ -113,7 +107,7 @@ impl Pipeline {
         visit: Uuid,
         coworker: Option<CoworkerId>,
         at: WallTime,
-    ) -> Result<EditAnswer, EndedEarly> {
+    ) -> Result<EditAnswer, EditEnded> {
         let store = &self.context.store;
         if let Some(found) = store.checkin_of(visit).await? {
             return Ok(EditAnswer::Done(Box::new(found)));
@@ -125,7 +119,7 @@ impl Pipeline {
     }
 
     /// Turns what is wanted into a fact, or carries it out if it is only about a row.
-    async fn plan(&self, request: &EditRequest) -> Result<Planned, EndedEarly> {
+    async fn plan(&self, request: &EditRequest) -> Result<Planned, EditEnded> {
         let (now, store) = (self.now().wall, &self.context.store);
         match request.wanted {
             WantedEdit::Create { coworker, business, times, source, overrides } => {
@@ -134,7 +128,7 @@ impl Pipeline {
                 let Some(coworker) = coworker else {
                     let plain = PlainCheckin { business, source, times: set_times(set), calendar: &calendar };
                     let id = store.add_plain_checkin(plain, &request.by, request.system_id.as_deref(), now).await?;
-                    return Err(self.checkin_after(id, None, set.from).await?.into());
+                    return Err(EditEnded::Answered(self.checkin_after(id, None, set.from).await?));
                 };
                 if self.check_coworker(coworker, business, set.from, &request.reach).is_err() {
                     self.take_up_directory().await?;
@@ -148,9 +142,9 @@ impl Pipeline {
                     let others = store.overlapping_checkins(coworker, (set.span.from, set.span.to)).await?;
                     match plan::overlap(business, set.span, &others) {
                         Overlap::Free => {}
-                        Overlap::Covered(id) => return Err(self.known_checkin(id, &Reach::All).await?.into_done()),
+                        Overlap::Covered(id) => return Err(done(self.known_checkin(id, &Reach::All).await?)),
                         Overlap::Extends(id, times) => return self.plan_change(request, id, times).await,
-                        Overlap::Blocked(by, at) => return Err(EditAnswer::Blocked { by, at }.into()),
+                        Overlap::Blocked(by, at) => return Err(EditEnded::Answered(EditAnswer::Blocked { by, at })),
                     }
                 }
                 let edit = EditFact {
@@ -170,15 +164,15 @@ impl Pipeline {
             WantedEdit::Change { id, times } => self.plan_change(request, id, times).await,
             WantedEdit::Remove { id } => {
                 let known = self.known_checkin(id, &request.reach).await?;
-                let Some(coworker) = known.0.coworker_id else {
+                let Some(coworker) = known.coworker_id else {
                     store.remove_plain_checkin(id).await?;
-                    return Err(known.into_done());
+                    return Err(done(known));
                 };
-                if Self::is_old(&known.0, now) {
-                    self.amend(Self::old_edit(request, &known.0, coworker, None), now).await?;
-                    return Err(known.into_done());
+                if Self::is_old(&known, now) {
+                    self.amend(Self::old_edit(request, &known, coworker, None), now).await?;
+                    return Err(done(known));
                 }
-                Ok(Self::edit_of(request, known, coworker, now, Edit::Removed))
+                Ok(Self::planned(request, known, coworker, now, Edit::Removed))
             }
         }
     }
@@ -188,56 +182,51 @@ impl Pipeline {
         request: &EditRequest,
         id: CheckinId,
         times: WantedTimes,
-    ) -> Result<Planned, EndedEarly> {
+    ) -> Result<Planned, EditEnded> {
         let (now, store) = (self.now().wall, &self.context.store);
         let known = self.known_checkin(id, &request.reach).await?;
-        let calendar = self.calendar(known.0.business_id, known.0.from_time, &Reach::All)?;
-        let Some(set) = plan::changed(&known.0, times, now, &calendar)? else {
+        let calendar = self.calendar(known.business_id, known.from_time, &Reach::All)?;
+        let Some(set) = plan::changed(&known, times, now, &calendar)? else {
             if let Some(text) = &request.system_id {
                 store.set_system_id(id, text, &request.by, now).await?;
             }
-            return Err(self.known_checkin(id, &Reach::All).await?.into_done());
+            return Err(done(self.known_checkin(id, &Reach::All).await?));
         };
-        let Some(coworker) = known.0.coworker_id else {
+        let Some(coworker) = known.coworker_id else {
             store
                 .change_plain_checkin(id, set_times(set), &calendar, (&request.by, request.system_id.as_deref()), now)
                 .await?;
-            return Err(self.known_checkin(id, &Reach::All).await?.into_done());
+            return Err(done(self.known_checkin(id, &Reach::All).await?));
         };
         let others = store.overlapping_checkins(coworker, (set.span.from, set.span.to)).await?;
-        if let Some((by, at)) = plan::blocking(&known.0, &others) {
-            return Err(EditAnswer::Blocked { by, at }.into());
+        if let Some((by, at)) = plan::blocking(&known, &others) {
+            return Err(EditEnded::Answered(EditAnswer::Blocked { by, at }));
         }
-        if Self::is_old(&known.0, now) {
+        if Self::is_old(&known, now) {
             let times = (set.span.from, set.span.to);
-            self.amend(Self::old_edit(request, &known.0, coworker, Some(times)), now).await?;
-            return Err(self.known_checkin(id, &Reach::All).await?.into_done());
+            self.amend(Self::old_edit(request, &known, coworker, Some(times)), now).await?;
+            return Err(done(self.known_checkin(id, &Reach::All).await?));
         }
         let set = Edit::Set { from: set.from, end: set.end, overrides: false };
-        Ok(Self::edit_of(request, known, coworker, now, set))
+        Ok(Self::planned(request, known, coworker, now, set))
     }
 
-    fn edit_of(request: &EditRequest, known: KnownCheckin, coworker: CoworkerId, now: WallTime, says: Edit) -> Planned {
-        let checkin = known.0;
-        let edit = EditFact {
-            business: checkin.business_id,
-            subject: Subject::coworker(coworker),
-            made: now,
-            digest: FactDigest(random::uuid().into_bytes()),
-            visit: checkin.unique_id,
-            source: checkin.source,
-            by: Arc::clone(&request.by),
-            was: Some(TimeSpan { from: checkin.from_time, to: checkin.to_time.unwrap_or(now) }),
-            edit: says,
-        };
+    fn planned(
+        request: &EditRequest,
+        before: Box<Checkin>,
+        coworker: CoworkerId,
+        now: WallTime,
+        says: Edit,
+    ) -> Planned {
+        let edit = edit_of(&request.by, &before, coworker, now, says);
         let new = NewEdit { edit, asks: false, system_id: request.system_id.clone() };
-        Planned { new, before: Some(checkin) }
+        Planned { new, before: Some(before) }
     }
 
-    async fn known_checkin(&self, id: CheckinId, reach: &Reach) -> Result<KnownCheckin, EndedEarly> {
+    async fn known_checkin(&self, id: CheckinId, reach: &Reach) -> Result<Box<Checkin>, EditEnded> {
         let found = self.context.store.checkin(id).await?;
         let found = found.filter(|found| reach.includes(found.business_id));
-        Ok(KnownCheckin(Box::new(found.ok_or(EditAnswer::Missing)?)))
+        found.map(Box::new).ok_or(EditEnded::Answered(EditAnswer::Missing))
     }
 
     /// The pass days of a business.
@@ -331,13 +320,9 @@ struct Planned {
     before: Option<Box<Checkin>>,
 }
 
-/// A check-in that the user may see.
-struct KnownCheckin(Box<Checkin>);
-
-impl KnownCheckin {
-    fn into_done(self) -> EndedEarly {
-        EndedEarly::Answered(EditAnswer::Done(self.0))
-    }
+/// The answer that a check-in is as it should be.
+fn done(checkin: Box<Checkin>) -> EditEnded {
+    EditEnded::Answered(EditAnswer::Done(checkin))
 }
 
 /// The interval of a row without facts.

@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{edits::EditFault, state::Pipeline};
+use super::{
+    edits::EditFault,
+    ended_early::{EndedEarly, reply},
+    state::Pipeline,
+};
 use crate::{
     access::Reach,
     base::{
@@ -14,7 +18,7 @@ use crate::{
         record::{BusinessId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId, Snapshot},
     },
     directory::Coworker,
-    store::{HandFailure, StoreError},
+    store::HandFailure,
 };
 
 /// The fields of a failed check-in that a user may write.
@@ -88,37 +92,20 @@ pub enum FailureAnswer {
     Faults(Vec<EditFault>),
 }
 
-/// Why a request ends early.
-enum FailureStop {
-    Answered(FailureAnswer),
-    Failed(StoreError),
-}
-
-impl From<Vec<EditFault>> for FailureStop {
+impl From<Vec<EditFault>> for FailureAnswer {
     fn from(faults: Vec<EditFault>) -> Self {
-        Self::Answered(FailureAnswer::Faults(faults))
+        Self::Faults(faults)
     }
 }
 
-impl From<StoreError> for FailureStop {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error)
-    }
-}
+/// Why a request ends early.
+type FailureStop = EndedEarly<FailureAnswer>;
 
 impl Pipeline {
     /// Carries out a request, and answers it.
     pub(super) async fn answer_failure(&mut self, request: FailureRequest) {
-        let answer = match self.write_failure(&request).await {
-            Ok(answer) | Err(FailureStop::Answered(answer)) => answer,
-            Err(FailureStop::Failed(error)) => {
-                tracing::warn!(error = %error.in_words("the database"), "a failed check-in was not written");
-                // Dropping the reply tells the client to try again.
-                return;
-            }
-        };
-        // A client that has gone misses only the answer.
-        let _gone = request.reply.send(answer);
+        let ended = self.write_failure(&request).await;
+        reply(request.reply, ended, "a failed check-in was not written");
     }
 
     async fn write_failure(&self, request: &FailureRequest) -> Result<FailureAnswer, FailureStop> {

@@ -22,8 +22,8 @@ pub(crate) use people::{NewPersonState, StoredPerson};
 pub(crate) use presences::UnloggedPresence;
 pub(crate) use records::StoredRecords;
 pub(crate) use transaction::Batch;
-pub(in crate::store) use visits::IdRow;
 pub(crate) use visits::{ChangedVisit, EditedVisit, StoredVisit};
+pub(in crate::store) use visits::{IdRow, local};
 pub(super) use visits::{PASS_IN_POSTGRES, PASS_IN_SQLITE, PassColumns};
 pub(crate) use writes::Writes;
 

@@ -242,11 +242,11 @@ impl Store {
         let args = [Arg::Int(coworker.0), Arg::Time(since), Arg::Time(to)];
         let rows = self.sql.read(EDITED_AMONG, &args).await?;
         let edited: BTreeSet<i64> = rows.iter().map(|row| row.column("id")).collect::<Result<_, _>>()?;
-        Ok(found
-            .into_iter()
-            .map(|checkin| (checkin.id.0, checkin))
-            .map(|(id, found)| (found, edited.contains(&id)))
-            .collect())
+        let with_mark = |found: Checkin| {
+            let is_edited = edited.contains(&found.id.0);
+            (found, is_edited)
+        };
+        Ok(found.into_iter().map(with_mark).collect())
     }
 
     /// One failed check-in.

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::{
-    batch::IdRow,
+    batch::{IdRow, local},
     columns::sql,
     error::StoreError,
     handle::Store,
     rows::row,
     statement::{Arg, Statement, statement},
-    stored::{LOCAL, StoredRow},
+    stored::StoredRow,
 };
 use crate::{
     base::{
@@ -133,7 +133,7 @@ impl Store {
             teams_at_the_time_of_checkin: failure.teams,
             tariff_at_the_time_of_checkin: failure.tariff,
             description: failure.description,
-            checkin_attempt_time_local: failure.calendar.local(failure.at).format(LOCAL).to_string(),
+            checkin_attempt_time_local: local(failure.at, failure.calendar),
             created_on: now,
             updated_on: now,
             updated_by: by,
@@ -160,7 +160,7 @@ impl Store {
             teams_at_the_time_of_checkin: failure.teams,
             tariff_at_the_time_of_checkin: failure.tariff,
             description: failure.description,
-            checkin_attempt_time_local: failure.calendar.local(failure.at).format(LOCAL).to_string(),
+            checkin_attempt_time_local: local(failure.at, failure.calendar),
             updated_on: now,
             updated_by: by,
             id: id.0,

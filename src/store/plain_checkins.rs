@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::{
+    batch::local,
     columns::sql,
     error::StoreError,
     handle::Store,
     rows::row,
     statement::{Arg, Statement, statement},
-    stored::LOCAL,
 };
 use crate::{
     base::{
@@ -128,7 +128,6 @@ impl Store {
         now: WallTime,
     ) -> Result<Uuid, StoreError> {
         let PlainCheckin { business, source, times: (from, to), calendar } = plain;
-        let local = |at: WallTime| calendar.local(at).format(LOCAL).to_string();
         let row = PlainRow {
             unique_id: random::uuid(),
             business_id: business,
@@ -137,8 +136,8 @@ impl Store {
             to_time: to,
             auto_checkout: false,
             counts_towards_plan_limits: false,
-            from_time_local: local(from),
-            to_time_local: to.map(local),
+            from_time_local: local(from, calendar),
+            to_time_local: to.map(|to| local(to, calendar)),
             created_on: now,
             updated_on: now,
             updated_by: by,
@@ -160,12 +159,11 @@ impl Store {
         (by, system_id): (&str, Option<&str>),
         now: WallTime,
     ) -> Result<(), StoreError> {
-        let local = |at: WallTime| calendar.local(at).format(LOCAL).to_string();
         let row = PlainChangeRow {
             from_time: from,
             to_time: to,
-            from_time_local: local(from),
-            to_time_local: to.map(local),
+            from_time_local: local(from, calendar),
+            to_time_local: to.map(|to| local(to, calendar)),
             updated_on: now,
             updated_by: by,
             seconds: to.map(|to| to.since(from).as_secs()),
@@ -201,7 +199,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let row = |(id, from, to, calendar): &(CheckinId, WallTime, WallTime, Calendar)| PlainEndRow {
             to_time: *to,
-            to_time_local: calendar.local(*to).format(LOCAL).to_string(),
+            to_time_local: local(*to, calendar),
             auto_checkout: true,
             updated_on: now,
             updated_by: UPDATED_BY,

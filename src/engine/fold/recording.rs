@@ -56,16 +56,7 @@ impl Folding<'_> {
         let kind = instants.into_iter().find_map(|at| self.world.directory(at).time_pass(pass.time_pass))?;
         let of_day = before.iter().find(|known| known.business == visit.business && known.day == visit.day.start);
         let already = of_day.map(|known| known.charged.clone()).unwrap_or_default();
-        Some(ChargeRecord {
-            checkin: visit.unique_id,
-            coworker,
-            business: visit.business,
-            time_pass: pass.time_pass,
-            pass_day: visit.day.start,
-            from: visit.from,
-            to: visit.to,
-            charge: payg::charge(kind, rules, visit.from, visit.to, &already),
-        })
+        Some(ChargeRecord::of(coworker, visit, kind, rules, &already))
     }
 
     pub(super) fn note_opened(&mut self, subject: Subject, visit: &Visit, at: WallTime) {

@@ -12,6 +12,7 @@ use crate::{
         mac::MacAddr,
         record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId},
     },
+    directory::catalogue::TimePass,
     engine::{
         Decision,
         decision::Reason,
@@ -19,6 +20,7 @@ use crate::{
         passes::{Counted, PassUse, Refused, Used, payg},
         person::{EndedVisit, PersonState, Visit},
     },
+    policy::passes::PayAsYouGo,
 };
 
 /// The people who are folded together, as they were before the first item.
@@ -92,6 +94,28 @@ pub struct ChargeRecord {
     pub to: Option<WallTime>,
     /// How much.
     pub charge: payg::Charge,
+}
+
+impl ChargeRecord {
+    /// What a visit costs by these rules, after what was charged before in its pass day.
+    pub fn of(
+        coworker: CoworkerId,
+        visit: &Visit,
+        kind: &TimePass,
+        rules: &PayAsYouGo,
+        already: &payg::Charged,
+    ) -> Self {
+        Self {
+            checkin: visit.unique_id,
+            coworker,
+            business: visit.business,
+            time_pass: kind.id,
+            pass_day: visit.day.start,
+            from: visit.from,
+            to: visit.to,
+            charge: payg::charge(kind, rules, visit.from, visit.to, already),
+        }
+    }
 }
 
 /// A new version of the directory changed when the pass of an open visit ends.

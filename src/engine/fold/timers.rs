@@ -26,10 +26,8 @@ use crate::{
 /// What the passing of time does to a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
-    /// Their open visit ends.
+    /// Their open visit ends, or at [`CloseBy::PinnedEnd`] its pinned span.
     Close(CloseBy),
-    /// The pinned span of their open visit ends.
-    SpanEnds,
     /// Something begins that an edit has set.
     Boundary,
 }
@@ -51,8 +49,7 @@ impl Folding<'_> {
                 self.run_timers(at.moved(-1), &BTreeSet::new());
             }
             let open = self.folded.people.get(&item.subject).and_then(PersonState::open);
-            let ends = |open: &Visit| open.span_end().map_or(open.ends_at_last().0, |end| end.min(open.day.end));
-            if open.is_none_or(|open| ends(open) > at) {
+            if open.is_none_or(|open| open.ends_at_last().0 > at) {
                 continue;
             }
             let Some(policy) = self.world.policy(item.business, at).map(Arc::clone) else { continue };
@@ -80,14 +77,14 @@ impl Folding<'_> {
         {
             let Some(mut person) = self.take(subject, at) else { return };
             let by = match timer {
-                Timer::Close(by) => by,
-                Timer::SpanEnds => {
+                Timer::Close(CloseBy::PinnedEnd) => {
                     if let Some(ended) = person.end_span(at) {
                         self.note_ended(subject, &person, ended);
                     }
                     self.put(subject, person, FactOrder::before(at));
                     continue;
                 }
+                Timer::Close(by) => by,
                 Timer::Boundary => {
                     self.run_boundaries(subject, &mut person, at);
                     self.put(subject, person, FactOrder::before(at));
@@ -136,10 +133,6 @@ impl Folding<'_> {
     ) -> Option<(WallTime, Subject, Timer)> {
         let close = |(subject, person): (&Subject, &PersonState)| {
             let open = person.open()?;
-            if let Some(end) = open.span_end() {
-                let cut_off = (open.day.end, *subject, Timer::Close(CloseBy::CutOff));
-                return Some(if open.day.end < end { cut_off } else { (end, *subject, Timer::SpanEnds) });
-            }
             let (last, by) = open.ends_at_last();
             let is_quiet = |at: WallTime| match self.upcoming.next(*subject, open.business) {
                 Some(heard) => at < heard,
@@ -147,7 +140,7 @@ impl Folding<'_> {
                 None => at < self.world.quiet_until || last <= until,
             };
             let silence = open
-                .is_tracked()
+                .may_go_silent()
                 .then(|| self.world.coverage(open.business).run_out(open.last_activity, self.world.idle_limit(open)))
                 .flatten()
                 .filter(|at| *at < last && is_quiet(*at));
@@ -207,11 +200,8 @@ impl Folding<'_> {
 /// When a person's open visit ends if no more evidence arrives; never later than it really ends.
 pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, WallTime)> {
     let open = person.open()?;
-    if let Some(end) = open.span_end() {
-        return Some((open.business, end.min(open.day.end)));
-    }
     let (last, _) = open.ends_at_last();
-    let silence = open.is_tracked().then(|| {
+    let silence = open.may_go_silent().then(|| {
         let coverage = world.coverage(open.business);
         let limit = world.idle_limit(open);
         let known = coverage.run_out(open.last_activity, limit).map(|at| at.moved(1));
@@ -237,7 +227,7 @@ pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, wor
         }
     };
     let open = people.iter().filter_map(|person| person.open());
-    let open = open.filter(|open| open.is_tracked() && open.span_end().is_none());
+    let open = open.filter(|open| open.may_go_silent());
     open.filter_map(silence).filter(|at| *at <= decided && *at < world.quiet_until).min()
 }
 

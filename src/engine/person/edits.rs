@@ -132,7 +132,7 @@ impl PersonState {
         let begin = |absence: &mut PinnedAbsence| absence.begun |= absence.span.from <= at;
         self.edits.iter_mut().flat_map(|known| &mut known.absences).for_each(begin);
         let ends = self.open().is_some_and(|open| !open.runs_at(at) && places.contains(&open.business));
-        if ends { self.end_by_edit(at) } else { None }
+        if ends { self.close_open(CloseBy::Edit, at) } else { None }
     }
 
     /// Begins the visit that an edit has set at this instant. Without the settings of its business, it cannot begin.
@@ -153,43 +153,24 @@ impl PersonState {
         }
         let elsewhere = self.open().filter(|open| open.business != business);
         let continued = elsewhere.and_then(Visit::held_pass);
-        let ended = self.end_by_edit(from);
+        let ended = self.close_open(CloseBy::Edit, from);
         // The visit exists whatever admission says: then it has no pass.
         let pass = match context.admission.may_come_in(from, source, self, continued) {
             Admission::Admitted(pass) => pass,
             Admission::Refused(_) | Admission::NotNow(_) => None,
         };
         let day = context.rules.calendar.pass_day(from);
-        self.came.retain(|(known, _)| *known != business);
-        self.came.push((business, day.start));
+        self.came_on(business, day);
         if source != CheckinSource::NetworkActivity {
-            self.let_in.retain(|(known, _)| *known != business);
-            self.let_in.push((business, from));
+            self.let_in_at(business, from);
         }
         self.visits.push(Visit {
-            unique_id,
-            business,
-            source,
-            from,
-            admitted_at: from,
-            to: None,
-            day,
-            auto_checkout: false,
-            pass_ended: false,
-            last_activity: from,
-            macs: BTreeSet::new(),
-            door_in_at: None,
-            strong_at: None,
-            lingered_at: None,
-            pass,
-            first_of_day: false,
-            since: from,
-            before: 0,
             pinned: match end {
                 EditedEnd::At(to) => Pinned::Until(to),
                 EditedEnd::NotBefore(at) => Pinned::NotBefore(at),
                 EditedEnd::Unset | EditedEnd::Joins => Pinned::Begin,
             },
+            ..Visit::begun(unique_id, (business, source), from, day, pass)
         });
         Some(PinnedVisit { ended, visit: Some(unique_id) })
     }
@@ -198,11 +179,7 @@ impl PersonState {
     pub fn end_span(&mut self, at: WallTime) -> Option<EndedVisit> {
         let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
         match visit.pinned {
-            Pinned::Until(_) => {
-                visit.close(CloseBy::PinnedEnd, at);
-                let (visit, business) = (visit.unique_id, visit.business);
-                Some(EndedVisit { visit, business, at, by: CloseBy::PinnedEnd, after_pass: None })
-            }
+            Pinned::Until(_) => self.close_open(CloseBy::PinnedEnd, at),
             Pinned::NotBefore(_) => {
                 visit.pinned = Pinned::Begin;
                 visit.last_activity = visit.last_activity.max(at);
@@ -239,12 +216,5 @@ impl PersonState {
         let known = self.absences().filter(|(_, place, _)| *place == business).map(|(_, _, span)| span.to);
         let passed = self.absent_until.iter().filter(|(place, _)| *place == business).map(|(_, until)| *until);
         known.filter(|to| *to <= at).chain(passed).max()
-    }
-
-    fn end_by_edit(&mut self, at: WallTime) -> Option<EndedVisit> {
-        let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
-        visit.close(CloseBy::Edit, at);
-        let (visit, business) = (visit.unique_id, visit.business);
-        Some(EndedVisit { visit, business, at, by: CloseBy::Edit, after_pass: None })
     }
 }

@@ -85,14 +85,6 @@ impl PersonState {
     }
 
     pub(super) fn end_elsewhere(&mut self, at: WallTime) -> Option<EndedVisit> {
-        let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
-        visit.close(CloseBy::Elsewhere, at);
-        Some(EndedVisit {
-            visit: visit.unique_id,
-            business: visit.business,
-            at,
-            by: CloseBy::Elsewhere,
-            after_pass: None,
-        })
+        self.close_open(CloseBy::Elsewhere, at)
     }
 }

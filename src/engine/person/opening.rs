@@ -1,7 +1,5 @@
 //! PURE. Opens and refreshes visits: when the person arrived, by which pass, and whether it is a new record.
 
-use std::collections::BTreeSet;
-
 use uuid::Uuid;
 
 use super::{
@@ -86,29 +84,13 @@ impl PersonState {
         // A new record. Only the first visit of the day may later get an earlier start.
         let day = context.rules.calendar.pass_day(from);
         let first_of_day = !self.came.contains(&(context.business, day.start));
-        self.came.retain(|(business, _)| *business != context.business);
-        self.came.push((context.business, day.start));
+        self.came_on(context.business, day);
         let unique_id = visit_of(id);
         self.visits.push(Visit {
-            unique_id,
-            business: context.business,
-            source: claim.source(),
-            from,
             admitted_at: claim.at(),
-            to: None,
-            day,
-            auto_checkout: false,
-            pass_ended: false,
             last_activity: claim.at(),
-            macs: BTreeSet::new(),
-            door_in_at: None,
-            strong_at: None,
-            lingered_at: None,
-            pass,
             first_of_day,
-            since: from,
-            before: 0,
-            pinned: Pinned::No,
+            ..Visit::begun(unique_id, (context.business, claim.source()), from, day, pass)
         });
         self.freshen(self.visits.len() - 1, context, claim);
         Decision::of(Outcome::Opened, unique_id)
@@ -236,8 +218,7 @@ impl PersonState {
         match *claim {
             Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, at } => {
                 visit.door_in_at = visit.door_in_at.max(Some(at));
-                self.let_in.retain(|(business, _)| *business != context.business);
-                self.let_in.push((context.business, at));
+                self.let_in_at(context.business, at);
             }
             Claim::Door { action: DoorClaim::Exit | DoorClaim::Activity, .. } | Claim::Withdrawn { .. } => {}
             Claim::Network { mac, strong_at, .. } => {

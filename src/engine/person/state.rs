@@ -19,7 +19,10 @@ use crate::{
         identity,
         passes::{PlanTally, Used, payg::Charged},
     },
-    policy::{Rules, calendar::Calendar},
+    policy::{
+        Rules,
+        calendar::{Calendar, PassDay},
+    },
 };
 
 /// How many visits a later claim may still change: the last, and the one before it, which shows whether the last is the
@@ -150,6 +153,18 @@ impl PersonState {
             }
         }
         all
+    }
+
+    /// Remembers the pass day of a visit at a business.
+    pub(super) fn came_on(&mut self, business: BusinessId, day: PassDay) {
+        self.came.retain(|(known, _)| *known != business);
+        self.came.push((business, day.start));
+    }
+
+    /// Remembers that a door, or a person at a desk, let them in.
+    pub(super) fn let_in_at(&mut self, business: BusinessId, at: WallTime) {
+        self.let_in.retain(|(known, _)| *known != business);
+        self.let_in.push((business, at));
     }
 
     /// Whether a door let them in at this business in the pass day of `at`, at or before `at`.

@@ -13,6 +13,13 @@ use crate::{
 };
 
 impl PersonState {
+    /// Closes the open visit, and decides nothing more.
+    pub(super) fn close_open(&mut self, by: CloseBy, at: WallTime) -> Option<EndedVisit> {
+        let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
+        visit.close(by, at);
+        Some(EndedVisit { visit: visit.unique_id, business: visit.business, at, by, after_pass: None })
+    }
+
     /// Ends the open visit on a timer that expired at `at`.
     pub fn end(&mut self, context: Option<&ClaimContext<'_>>, by: CloseBy, at: WallTime) -> Option<EndedVisit> {
         let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;

@@ -77,6 +77,37 @@ pub struct Visit {
 }
 
 impl Visit {
+    /// An open visit that begins at `from`, of which nothing more is known.
+    pub(super) const fn begun(
+        unique_id: Uuid,
+        (business, source): (BusinessId, CheckinSource),
+        from: WallTime,
+        day: PassDay,
+        pass: Option<PassUse>,
+    ) -> Self {
+        Self {
+            unique_id,
+            business,
+            source,
+            from,
+            admitted_at: from,
+            to: None,
+            day,
+            auto_checkout: false,
+            pass_ended: false,
+            last_activity: from,
+            macs: BTreeSet::new(),
+            door_in_at: None,
+            strong_at: None,
+            lingered_at: None,
+            pass,
+            first_of_day: false,
+            since: from,
+            before: 0,
+            pinned: Pinned::No,
+        }
+    }
+
     /// Until when nothing but the cut-off ends it, because an edit says so; `None` if it is over or no edit does.
     pub fn span_end(&self) -> Option<WallTime> {
         match self.pinned {
@@ -98,6 +129,11 @@ impl Visit {
     /// Whether the network has seen one of their devices during it. Only then does silence mean anything.
     pub const fn is_tracked(&self) -> bool {
         self.strong_at.is_some()
+    }
+
+    /// Whether silence ends it: a device was seen, and no edit says how long it goes on.
+    pub fn may_go_silent(&self) -> bool {
+        self.is_tracked() && self.span_end().is_none()
     }
 
     /// The held pass that it uses; `None` for pay-as-you-go.
@@ -131,6 +167,9 @@ impl Visit {
 
     /// Its latest possible end and the reason; silence may end it before.
     pub fn ends_at_last(&self) -> (WallTime, CloseBy) {
+        if let Some(end) = self.span_end() {
+            return if self.day.end < end { (self.day.end, CloseBy::CutOff) } else { (end, CloseBy::PinnedEnd) };
+        }
         let pass_end = self.pass_ends().filter(|at| *at < self.day.end).map(|at| (at, CloseBy::PassEnd));
         pass_end.unwrap_or((self.day.end, CloseBy::CutOff))
     }

@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::request::{EditAnswer, EndedEarly};
+use super::request::{EditAnswer, EditEnded, edit_of};
 use crate::{
     base::{
         clock::WallTime,
-        fact::{Edit, EditFact, EditedEnd, Fact, FactDigest, LogDay, Subject, TimeSpan},
-        random,
+        fact::{Edit, EditFact, EditedEnd, Fact, LogDay, Subject},
         record::{BusinessId, Checkin, CoworkerId},
     },
     engine::{
@@ -44,27 +43,15 @@ pub(super) struct OldEdit<'a> {
 
 impl OldEdit<'_> {
     fn fact(&self, now: WallTime) -> EditFact {
-        let Checkin { business_id, unique_id, source, from_time, to_time, .. } = self.known;
-        EditFact {
-            business: *business_id,
-            subject: Subject::coworker(self.coworker),
-            made: now,
-            digest: FactDigest(random::uuid().into_bytes()),
-            visit: *unique_id,
-            source: *source,
-            by: Arc::clone(self.by),
-            was: Some(TimeSpan { from: *from_time, to: to_time.unwrap_or(now) }),
-            edit: match self.times {
-                None => Edit::Removed,
-                Some((from, to)) => Edit::Set { from, end: EditedEnd::At(to), overrides: false },
-            },
-        }
+        let says =
+            self.times.map_or(Edit::Removed, |(from, to)| Edit::Set { from, end: EditedEnd::At(to), overrides: false });
+        edit_of(self.by, self.known, self.coworker, now, says)
     }
 }
 
 impl Pipeline {
     /// Changes or deletes an old check-in, with what was counted from it.
-    pub(super) async fn amend(&self, edit: OldEdit<'_>, now: WallTime) -> Result<(), EndedEarly> {
+    pub(super) async fn amend(&self, edit: OldEdit<'_>, now: WallTime) -> Result<(), EditEnded> {
         let subject = Subject::coworker(edit.coworker);
         let mut transaction = self.context.store.batch().await?;
         let mut loaded = transaction.load(&BTreeSet::from([subject]), &[]).await?;
@@ -72,7 +59,9 @@ impl Pipeline {
         // Failed check-ins are not concerned.
         let since = BTreeMap::from([(edit.coworker, (since, now))]);
         let records = transaction.records(&since).await?;
-        let Some(stored) = records.visits.get(&edit.known.unique_id) else { return Err(EditAnswer::Missing.into()) };
+        let Some(stored) = records.visits.get(&edit.known.unique_id) else {
+            return Err(EditEnded::Answered(EditAnswer::Missing));
+        };
         let policies = Arc::clone(&self.context.policies.borrow());
         let calendar = |business: BusinessId, at: WallTime| calendar_of(&policies, business, at);
         let was = visit_of(stored, &calendar(stored.business, stored.from));
@@ -153,16 +142,7 @@ impl Pipeline {
         let rules = policies.latest(visit.business)?.site.passes.pay_as_you_go.clone()?;
         let directories = self.context.directories.borrow();
         let kind = directories.latest().time_pass(pass.time_pass)?;
-        Some(ChargeRecord {
-            checkin: visit.unique_id,
-            coworker,
-            business: visit.business,
-            time_pass: pass.time_pass,
-            pass_day: visit.day.start,
-            from: visit.from,
-            to: visit.to,
-            charge: payg::charge(kind, &rules, visit.from, visit.to, &payg::Charged::default()),
-        })
+        Some(ChargeRecord::of(coworker, visit, kind, &rules, &payg::Charged::default()))
     }
 }
 

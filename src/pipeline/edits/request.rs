@@ -7,9 +7,14 @@ use tokio::sync::oneshot;
 use super::plan::{EditFault, WantedTimes};
 use crate::{
     access::Reach,
-    base::record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId},
+    base::{
+        clock::WallTime,
+        fact::{Edit, EditFact, FactDigest, Subject, TimeSpan},
+        random,
+        record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId},
+    },
     engine::decision::Reason,
-    store::StoreError,
+    pipeline::ended_early::EndedEarly,
 };
 
 /// What a user of the API wants of a check-in.
@@ -80,30 +85,28 @@ pub enum EditAnswer {
     Missing,
     /// What was sent cannot be.
     Faults(Vec<EditFault>),
-    /// The database does not take it.
-    Unfit,
+}
+
+impl From<Vec<EditFault>> for EditAnswer {
+    fn from(faults: Vec<EditFault>) -> Self {
+        Self::Faults(faults)
+    }
 }
 
 /// Why an edit ends before it is a fact.
-pub(super) enum EndedEarly {
-    Answered(EditAnswer),
-    Failed(StoreError),
-}
+pub(super) type EditEnded = EndedEarly<EditAnswer>;
 
-impl From<EditAnswer> for EndedEarly {
-    fn from(answer: EditAnswer) -> Self {
-        Self::Answered(answer)
-    }
-}
-
-impl From<Vec<EditFault>> for EndedEarly {
-    fn from(faults: Vec<EditFault>) -> Self {
-        Self::Answered(EditAnswer::Faults(faults))
-    }
-}
-
-impl From<StoreError> for EndedEarly {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error)
+/// The fact of an edit of a check-in that exists.
+pub(super) fn edit_of(by: &Arc<str>, checkin: &Checkin, coworker: CoworkerId, now: WallTime, says: Edit) -> EditFact {
+    EditFact {
+        business: checkin.business_id,
+        subject: Subject::coworker(coworker),
+        made: now,
+        digest: FactDigest(random::uuid().into_bytes()),
+        visit: checkin.unique_id,
+        source: checkin.source,
+        by: Arc::clone(by),
+        was: Some(TimeSpan { from: checkin.from_time, to: checkin.to_time.unwrap_or(now) }),
+        edit: says,
     }
 }

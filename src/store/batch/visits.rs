@@ -271,7 +271,7 @@ impl From<(VisitColumns, PassColumns)> for StoredVisit {
 /// Returns the calendar of a business at an instant.
 pub(super) type Calendars<'a> = &'a (dyn Fn(BusinessId, WallTime) -> Calendar + Sync);
 
-pub(super) fn local(at: WallTime, calendar: &Calendar) -> String {
+pub(in crate::store) fn local(at: WallTime, calendar: &Calendar) -> String {
     calendar.local(at).format(LOCAL).to_string()
 }
 
