@@ -138,9 +138,11 @@ impl PersonState {
     /// Begins the visit that an edit has set at this instant. Without the settings of its business, it cannot begin.
     pub fn begin_pinned(&mut self, context: Option<&ClaimContext<'_>>, at: WallTime) -> Option<PinnedVisit> {
         let (unique_id, business, ahead) = self.beginning(at)?;
-        // Those that only joined stay known, because an edit that was made before them may take less away.
-        for known in &mut self.edits {
-            known.ahead.take_if(|ahead| ahead.from <= at);
+        // An overruled one never begins, and has to be told from one that has begun.
+        let begun: BTreeSet<Uuid> =
+            self.visits_ahead().filter(|(_, ahead)| ahead.from <= at).map(|(known, _)| known.visit).collect();
+        for known in self.edits.iter_mut().filter(|known| begun.contains(&known.visit)) {
+            known.ahead = None;
         }
         let context = context?;
         let VisitAhead { source, from, end } = ahead;
@@ -216,5 +218,51 @@ impl PersonState {
         let known = self.absences().filter(|(_, place, _)| *place == business).map(|(_, _, span)| span.to);
         let passed = self.absent_until.iter().filter(|(place, _)| *place == business).map(|(_, until)| *until);
         known.filter(|to| *to <= at).chain(passed).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fact::{Edit, FactDigest, Subject};
+
+    fn at(minute: i64) -> WallTime {
+        WallTime::from_millis(1_772_442_000_000 + minute * 60_000)
+    }
+
+    fn edit(visit: u128, made: i64, was: Option<(i64, i64)>, edit: Edit) -> EditFact {
+        EditFact {
+            business: BusinessId(1),
+            subject: Subject(7),
+            made: at(made),
+            digest: FactDigest([7; 16]),
+            visit: Uuid::from_u128(visit),
+            source: CheckinSource::Manual,
+            by: "desk@example.com".into(),
+            was: was.map(|(from, to)| TimeSpan { from: at(from), to: at(to) }),
+            edit,
+        }
+    }
+
+    /// A visit that begins later must not bring it back.
+    #[test]
+    fn who_came_in_by_an_overruled_edit_cuts_no_absence() {
+        let set = |from: i64, end| Edit::Set { from: at(from), end, overrides: false };
+        let mut person = PersonState::default();
+        for edit in [
+            edit(1, 300, Some((0, 240)), Edit::Removed),
+            edit(2, 310, None, set(60, EditedEnd::Joins)),
+            edit(3, 320, Some((60, 90)), Edit::Removed),
+            edit(4, 330, None, set(120, EditedEnd::At(at(150)))),
+        ] {
+            person.learn(&edit);
+        }
+        let is_absent = |person: &PersonState| {
+            person.absences().any(|(_, _, span)| span.contains(at(60)) && span.contains(at(200)))
+        };
+        assert!(is_absent(&person));
+        assert_eq!(person.begins_at(at(60)), None);
+        person.begin_pinned(None, at(120));
+        assert!(is_absent(&person));
     }
 }
